@@ -40,6 +40,7 @@ chapters! {
     promises: "promises.md",
     outbox: "outbox.md",
     runtimes: "runtimes.md",
+    settings: "settings.md",
     testing: "testing.md",
     observability: "observability.md",
     operating: "operating.md",
@@ -59,6 +60,9 @@ chapters! {
 #[cfg(test)]
 mod tests {
     use std::{fs, path::Path};
+
+    use config::{Config, Environment, File, FileFormat};
+    use fluffle::prelude::{Broker, BrokerSettings, ConsumeSettings, RouteSettings};
 
     use super::CHAPTERS;
 
@@ -88,6 +92,31 @@ mod tests {
         }
         let main = lines(&read("../crates/fluffle-cli/src/new/template/main.rs.in"));
         assert!(main.contains("app.run_until_signal().await"), "the chapter changes this line");
+    }
+
+    #[test]
+    fn the_settings_file_of_the_chapter_is_read() {
+        #[derive(serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Settings {
+            broker: BrokerSettings,
+            #[expect(dead_code, reason = "reading it is the test")]
+            consume: ConsumeSettings,
+            #[expect(dead_code, reason = "reading it is the test")]
+            publish: RouteSettings,
+        }
+        let chapter = read("chapters/settings.md");
+        let file = chapter.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let read = |variables: &[(&str, &str)]| {
+            let variables = variables.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+            let environment = Environment::with_prefix("BILLING").separator("__").source(Some(variables.collect()));
+            let sources = Config::builder().add_source(File::from_str(file, FileFormat::Toml)).add_source(environment);
+            sources.build().unwrap().try_deserialize::<Settings>()
+        };
+        let settings = read(&[("BILLING__BROKER__PASSWORD", "x")]).unwrap();
+        assert_eq!(Broker::from_settings(&settings.broker).unwrap().endpoints().len(), 2);
+        let error = read(&[("BILLING__CONSUME__RETRY__ATTEMPTS", "0")]).err().unwrap();
+        assert!(error.to_string().contains("attempts = 0, must be 1 to 100"), "{error}");
     }
 
     #[test]

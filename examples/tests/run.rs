@@ -11,8 +11,14 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 /// Runs an example on the broker inside it.
 fn run(program: &str, arguments: &[&str]) -> (String, String) {
+    run_with(program, arguments, &[])
+}
+
+/// Runs an example on the broker inside it, with these environment variables.
+fn run_with(program: &str, arguments: &[&str], variables: &[(&str, &str)]) -> (String, String) {
     let child = Command::new(program)
         .args(arguments)
+        .envs(variables.iter().copied())
         .env_remove("AMQP_URL")
         .env_remove("RUST_LOG")
         .stdin(Stdio::null())
@@ -81,12 +87,23 @@ lesson!(
 );
 lesson!(lesson_10_sorts_by_type, "10_several_types", [], "10_several_types: published=6 handled=5 dead=1");
 lesson!(lesson_11_goes_on_where_it_was, "11_stream_reader", [], "11_stream_reader: published=1707 first=");
+lesson!(lesson_12_reads_settings, "12_settings", [], "12_settings: published=3 baked=2 attempts=3");
 lesson!(
     quakes_loses_nothing,
     "quakes",
     [],
     "quakes: published=1707 confirmed=1707 alerts=85 regions=1707 archive=1707 lost=0 duplicates=0 restarts=0"
 );
+
+#[test]
+fn lesson_12_is_overridden_by_the_environment() {
+    let variables = [("BAKERY__CONSUME__RETRY__ATTEMPTS", "2"), ("BAKERY__BROKER__PASSWORD", "guest")];
+    let (out, err) = run_with(env!("CARGO_BIN_EXE_12_settings"), &[], &variables);
+    assert_eq!(last_line(&out), "12_settings: published=3 baked=2 attempts=2", "{out}\n{err}");
+    for refused in ["invalid value: integer `0`, expected a whole number from 1 to 65535", "unknown field `hartbeat`"] {
+        assert!(out.contains(refused), "{out}");
+    }
+}
 
 #[test]
 fn quakes_loses_nothing_while_its_handlers_crash() {

@@ -73,6 +73,7 @@ pub use consume::{
     message::{delivery_info::DeliveryInfo, progress::StreamPosition, settled::Settled},
     spec::{
         consume::Consume,
+        consume_settings::ConsumeSettings,
         guarantee::{AtLeastOnce, AtMostOnce, Guarantee},
         middleware::{HandlerResult, HandlerStep, Handling, Middleware},
         offset_store::{OffsetError, OffsetStore},
@@ -89,6 +90,7 @@ pub use flow::{
 pub use fluffle_store::{Flush, Journal, Offsets, SeenIds, WhenFull};
 pub use link::{
     broker::{AMQP_URL, Broker},
+    broker_settings::{BrokerSettings, BrokerSettingsError},
     class::Class,
     depth::DepthError,
     endpoint::{Endpoint, Mechanism},
@@ -110,6 +112,7 @@ pub use publish::{
     publisher::Publisher,
     receipt::{Confirmed, MessageId, Receipt},
     route::{Confirms, Route},
+    route_settings::RouteSettings,
     send_queue::status::PublisherStatus,
     stats::{JournalStatus, PublisherStats},
     travel::NotSent,

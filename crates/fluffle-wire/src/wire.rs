@@ -255,7 +255,8 @@ impl<M> Wire<M> {
         &*self.own.codec
     }
 
-    pub(crate) fn bounds(&self) -> &Limits {
+    /// The bounds on what is sent and accepted.
+    pub fn bounds(&self) -> &Limits {
         &self.limits
     }
 

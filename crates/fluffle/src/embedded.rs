@@ -1,15 +1,16 @@
-//! The embedded broker, used if `AMQP_URL` names no broker.
+//! The embedded broker, used if neither settings nor `AMQP_URL` name a broker.
 
 use std::sync::{Mutex, PoisonError};
 
-use fluffle_amqp::Broker;
+use fluffle_amqp::{Broker, BrokerSettings};
 
 use crate::error::Error;
 
 /// One broker for the whole process, so that two calls mean the same broker, as they do with `AMQP_URL`.
 static IN_THIS_PROCESS: Mutex<Option<fluffle_broker::Broker>> = Mutex::new(None);
 
-/// Adds `Broker::from_env_or_embedded()` to [`Broker`]. The [prelude](crate::prelude) includes this trait.
+/// Adds `Broker::from_env_or_embedded()` and `Broker::from_settings_or_embedded()` to [`Broker`]. The
+/// [prelude](crate::prelude) includes this trait.
 pub trait Embedded: Sized {
     /// Returns the broker that the environment variable `AMQP_URL` names. If the variable is unset or empty, returns a
     /// broker inside this process. The first call starts that broker, and prints one line with its port to standard
@@ -29,6 +30,21 @@ pub trait Embedded: Sized {
     /// # Errors
     /// If `AMQP_URL` is set but is not an AMQP URI, or if no port or thread is available.
     fn from_env_or_embedded() -> Result<Self, Error>;
+
+    /// Returns the broker that the settings name, or else the one of `AMQP_URL`, or else the
+    /// [one inside this process](Self::from_env_or_embedded), each with the settings.
+    ///
+    /// ```
+    /// use fluffle::prelude::*;
+    ///
+    /// let settings = BrokerSettings::default();
+    /// let app = App::new(Broker::from_settings_or_embedded(&settings)?);
+    /// # Ok::<(), fluffle::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Broker::from_settings`]; also if the broker inside this process finds no port or thread.
+    fn from_settings_or_embedded(settings: &BrokerSettings) -> Result<Self, Error>;
 }
 
 impl Embedded for Broker {
@@ -36,6 +52,13 @@ impl Embedded for Broker {
         match Self::from_env_if_set()? {
             Some(broker) => Ok(broker),
             None => Ok(Self::new(&in_this_process()?)?),
+        }
+    }
+
+    fn from_settings_or_embedded(settings: &BrokerSettings) -> Result<Self, Error> {
+        match Self::from_settings_if_named(settings)? {
+            Some(broker) => Ok(broker),
+            None => Ok(Self::new(&in_this_process()?)?.settings(settings)?),
         }
     }
 }

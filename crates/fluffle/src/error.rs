@@ -3,7 +3,8 @@
 use std::fmt;
 
 use fluffle_amqp::{
-    PublishError, RequestError, RetryError, ServiceEnd, ServiceError, TlsError, TopologyError, UriError,
+    BrokerSettingsError, PublishError, RequestError, RetryError, ServiceEnd, ServiceError, TlsError, TopologyError,
+    UriError,
 };
 use fluffle_supervise::PolicyError;
 
@@ -17,6 +18,8 @@ pub enum Error {
     Uri(UriError),
     /// A TLS file cannot be used.
     Tls(TlsError),
+    /// The settings of the broker cannot be used.
+    BrokerSettings(BrokerSettingsError),
     /// The topology is invalid.
     Topology(TopologyError),
     /// A retry policy is invalid.
@@ -52,6 +55,7 @@ impl fmt::Display for Error {
         match self {
             Error::Uri(error) => error.fmt(f),
             Error::Tls(error) => error.fmt(f),
+            Error::BrokerSettings(error) => error.fmt(f),
             Error::Topology(error) => error.fmt(f),
             Error::Retry(error) => error.fmt(f),
             Error::Policy(error) => error.fmt(f),
@@ -79,6 +83,7 @@ impl std::error::Error for Error {
         match self {
             Error::Uri(error) => error.source(),
             Error::Tls(error) => error.source(),
+            Error::BrokerSettings(error) => error.source(),
             Error::Topology(error) => error.source(),
             Error::Retry(error) => error.source(),
             Error::Policy(error) => error.source(),
@@ -108,6 +113,7 @@ macro_rules! from {
 from!(
     Uri(UriError),
     Tls(TlsError),
+    BrokerSettings(BrokerSettingsError),
     Topology(TopologyError),
     Retry(RetryError),
     Policy(PolicyError),

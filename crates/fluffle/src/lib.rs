@@ -87,11 +87,11 @@ pub use fluffle_amqp::Service;
 pub mod prelude {
     pub use actix::prelude::*;
     pub use fluffle_amqp::{
-        AtLeastOnce, AtMostOnce, Batching, Broker, CircuitBreaker, Confirms, Consume, Delivery, DeliveryBatch,
-        EndpointOrder, Exchange, Failure, Flush, Forwarder, Guarantee, ItemFailures, Journal, KillSwitch,
-        MessageOptions, NotSent, OffsetStore, Offsets, OneOf, Overflow, PoolConfig, Prepared, PublishError,
+        AtLeastOnce, AtMostOnce, Batching, Broker, BrokerSettings, CircuitBreaker, Confirms, Consume, ConsumeSettings,
+        Delivery, DeliveryBatch, EndpointOrder, Exchange, Failure, Flush, Forwarder, Guarantee, ItemFailures, Journal,
+        KillSwitch, MessageOptions, NotSent, OffsetStore, Offsets, OneOf, Overflow, PoolConfig, Prepared, PublishError,
         PublishErrorKind, Publisher, Queue, RateLimit, Republish, RequestError, RequestErrorKind, Requester, Retry,
-        Route, SeenIds, SeenStore, Service, Settled, StreamOffset, StreamReader, Tls, Topology, Window,
+        Route, RouteSettings, SeenIds, SeenStore, Service, Settled, StreamOffset, StreamReader, Tls, Topology, Window,
     };
     pub use fluffle_supervise::{Backoff, Intensity, SupervisedContext};
     pub use fluffle_wire::Gzip;

@@ -13,7 +13,7 @@
 //! Try: another name for the second reader, and see where it begins; `.begin(StreamOffset::Next)`; a failure for one
 //! earthquake in a hundred.
 //!
-//! Next: `quakes`, a whole service.
+//! Next: `12_settings`, with what operators may change.
 
 use std::time::Duration;
 

@@ -21,3 +21,4 @@ pub(crate) mod raw;
 pub(crate) mod requests;
 pub(crate) mod secret;
 pub(crate) mod trace;
+pub(crate) mod written;

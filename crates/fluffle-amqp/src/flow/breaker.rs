@@ -136,6 +136,8 @@ impl SharedSwitch {
 /// Clones share one state: two consumers that need one database stop together if they have clones of one breaker. A
 /// setter makes a breaker with a state of its own, so set first and clone then.
 ///
+/// It is read by serde, from a file: [`ConsumeSettings`](crate::ConsumeSettings#circuit-breaker) has the keys.
+///
 /// ```
 /// use std::time::Duration;
 /// use fluffle_amqp::{CircuitBreaker, Failure, Window};
@@ -155,8 +157,8 @@ impl SharedSwitch {
 /// ```
 #[derive(Clone)]
 pub struct CircuitBreaker {
-    terms: Terms,
-    rejections: bool,
+    pub(crate) terms: Terms,
+    pub(crate) rejections: bool,
     shared: Arc<SharedSwitch>,
 }
 
@@ -262,7 +264,8 @@ impl CircuitBreaker {
         BreakerOpen(self.shared.name.clone())
     }
 
-    fn renewed(mut self) -> Self {
+    /// The same settings, with a state of its own.
+    pub(crate) fn renewed(mut self) -> Self {
         self.shared = SharedSwitch::new(self.shared.name.clone(), SwitchKind::Breaker, self.terms.clone());
         self
     }
@@ -303,7 +306,8 @@ impl Drop for Permit<'_> {
 }
 
 /// Stops a consumer when too many of its messages become dead letters, so that a faulty release does not move a whole
-/// queue into the dead-letter queue: [`Consume::kill_switch`](crate::Consume::kill_switch).
+/// queue into the dead-letter queue: [`Consume::kill_switch`](crate::Consume::kill_switch). It is read by serde, from a
+/// file: `{ ratio = 0.5, window = { last = 100 }, restart_after = "10m" }`.
 ///
 /// ```
 /// use std::time::Duration;

@@ -2,5 +2,6 @@
 
 pub(crate) mod breaker;
 pub(crate) mod budget;
+pub(crate) mod flow_written;
 pub(crate) mod rate;
 pub(crate) mod switch;

@@ -16,7 +16,8 @@ use crate::base::clock;
 ///
 /// In any span of time *t* at most `burst + rate × t` messages go. Clones share one limit, so that several publishers
 /// or consumers can keep the limit of one downstream service together. The limit holds for this process alone. Used
-/// with [`Consume::rate_limit`](crate::Consume::rate_limit) and [`Route::rate_limit`](crate::Route::rate_limit).
+/// with [`Consume::rate_limit`](crate::Consume::rate_limit) and [`Route::rate_limit`](crate::Route::rate_limit). It is
+/// read by serde, from a file: `{ per_second = 500, burst = 50 }`, or `per_minute`.
 ///
 /// ```
 /// use fluffle_amqp::{Consume, RateLimit, Route};

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 const LARGEST_WINDOW: usize = 10_000;
 
 /// The outcomes that a ratio is taken of: the last ones up to a number and, if [`within`](Self::within) is set, only
-/// the recent ones of them.
+/// the recent ones of them. It is read by serde, from a file: `{ last = 100, within = "60s", at_least = 20 }`.
 ///
 /// ```
 /// use std::time::Duration;

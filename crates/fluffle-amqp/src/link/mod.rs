@@ -2,6 +2,7 @@
 
 pub(crate) mod bounded;
 pub(crate) mod broker;
+pub(crate) mod broker_settings;
 pub(crate) mod channel;
 pub(crate) mod class;
 pub(crate) mod connection;

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// The bounds of a connection pool. The same bounds hold for publishing and for consuming, which have a pool each.
+/// The bounds of a connection pool. The same bounds hold for publishing and for consuming, which have a pool each. A
+/// file sets them as `pool` of [`BrokerSettings`](crate::BrokerSettings).
 ///
 /// | setting | default |
 /// |---|---|

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::base::written::{Flag, Size, Span, Whole, or};
+
 /// The longest linger. With a longer one, messages would meet their deadlines inside the batch.
 const LONGEST_LINGER: Duration = Duration::from_secs(60);
 
@@ -24,7 +26,18 @@ const LONGEST_LINGER: Duration = Duration::from_secs(60);
 /// ```
 ///
 /// With [`adaptive`](Batching::adaptive), batches form only under load.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// With serde, from a file: `max_bytes`, `max_items`, `linger` and `adaptive`. What is left out has its default.
+///
+/// ```
+/// use fluffle_amqp::Batching;
+///
+/// let gentle: Batching = toml::from_str("max_bytes = '16KiB'\nlinger = '20ms'\nadaptive = true")?;
+/// assert_ne!(gentle, Batching::adaptive());
+/// # Ok::<(), toml::de::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(from = "BatchingSettings")]
 pub struct Batching {
     pub(crate) max_bytes: usize,
     pub(crate) linger: Duration,
@@ -39,7 +52,35 @@ impl Default for Batching {
     }
 }
 
+/// The settings of a [`Batching`] as a file or the environment names them.
+#[derive(Clone, Copy, Debug, Default, serde::Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a table with max_bytes, max_items, linger, adaptive")]
+pub(crate) struct BatchingSettings {
+    max_bytes: Option<Size<1>>,
+    max_items: Option<Whole<usize, 1>>,
+    linger: Option<Span<0, 60_000>>,
+    adaptive: Option<Flag>,
+}
+
+impl From<BatchingSettings> for Batching {
+    fn from(settings: BatchingSettings) -> Self {
+        Self::default().settings(settings)
+    }
+}
+
 impl Batching {
+    /// This with what the settings name.
+    pub(crate) fn settings(self, settings: BatchingSettings) -> Self {
+        // Neither side with `..`: a setting that nothing reads does not compile, nor does a knob without a setting.
+        let BatchingSettings { max_bytes, max_items, linger, adaptive } = settings;
+        Self {
+            max_bytes: max_bytes.map_or(self.max_bytes, Size::in_memory),
+            max_items: or(max_items, self.max_items),
+            linger: or(linger, self.linger),
+            adaptive: or(adaptive, self.adaptive),
+        }
+    }
+
     /// Batches that form by themselves, as the load asks for it (as Nagle's algorithm does for TCP):
     ///
     /// - While no message of its routing key is unconfirmed on its channel, a message leaves at once, as a message of

@@ -21,6 +21,7 @@ pub(crate) mod publish_events;
 pub(crate) mod publisher;
 pub(crate) mod receipt;
 pub(crate) mod route;
+pub(crate) mod route_settings;
 pub(crate) mod send_queue;
 pub(crate) mod stats;
 mod tally;

@@ -5,12 +5,12 @@ use std::path::Path;
 
 use toml::{Spanned, Table, Value};
 
+use crate::base::written::DurationText;
 use crate::topology::error::{Entity, TopologyError, TopologyErrorKind};
 use crate::topology::exchange::{Exchange, ExchangeKind};
 use crate::topology::queue::Queue;
 use crate::topology::toml_values::{
-    ArgumentToml, ArgumentsToml, BindingToml, DeadLetterTarget, DeadLetterToml, DurationToml, LeaderLocatorToml,
-    OverflowToml,
+    ArgumentToml, ArgumentsToml, BindingToml, DeadLetterTarget, DeadLetterToml, LeaderLocatorToml, OverflowToml,
 };
 use crate::topology::topology::Topology;
 
@@ -189,19 +189,19 @@ struct QueueToml {
     exclusive: bool,
     #[serde(default)]
     auto_delete: bool,
-    message_ttl: Option<DurationToml>,
-    expires: Option<DurationToml>,
+    message_ttl: Option<DurationText>,
+    expires: Option<DurationText>,
     max_length: Option<u64>,
     max_bytes: Option<u64>,
     overflow: Option<OverflowToml>,
     leader_locator: Option<LeaderLocatorToml>,
     dead_letter: Option<DeadLetterToml>,
     max_priority: Option<u8>,
-    consumer_timeout: Option<DurationToml>,
+    consumer_timeout: Option<DurationText>,
     #[serde(default)]
     single_active_consumer: bool,
     delivery_limit: Option<u32>,
-    max_age: Option<DurationToml>,
+    max_age: Option<DurationText>,
     segment_bytes: Option<u64>,
     #[serde(default)]
     arguments: ArgumentsToml,

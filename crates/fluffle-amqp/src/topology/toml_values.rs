@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Duration;
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
@@ -120,32 +119,6 @@ impl From<LeaderLocatorToml> for LeaderLocator {
             LeaderLocatorToml::ClientLocal => Self::ClientLocal,
             LeaderLocatorToml::Balanced => Self::Balanced,
         }
-    }
-}
-
-/// A duration with a unit. A bare number is refused, because its unit would be a guess.
-pub(super) struct DurationToml(pub(super) Duration);
-
-impl<'de> Deserialize<'de> for DurationToml {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-
-        impl Visitor<'_> for Text {
-            type Value = DurationToml;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(r#"a duration in quotes, such as "500ms", "30s", "5m", "2h" or "1d""#)
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<DurationToml, E> {
-                let duration = humantime::parse_duration(text).map_err(|error| {
-                    E::custom(format!(r#"{text:?} is no duration ({error}); write "500ms", "30s", "5m", "2h" or "1d""#))
-                })?;
-                Ok(DurationToml(duration))
-            }
-        }
-
-        deserializer.deserialize_str(Text)
     }
 }
 

@@ -94,7 +94,7 @@ pub struct Consume<T, R = ()> {
     /// The types that aliases stand for.
     pub(crate) aliased: Vec<String>,
     pub(crate) wire: Wire<T>,
-    reply: PhantomData<fn() -> R>,
+    pub(crate) reply: PhantomData<fn() -> R>,
 }
 
 /// Which threads run the handlers of a consumer.

@@ -1,6 +1,7 @@
 //! The settings of a consumer, and the queues that it needs because of them.
 
 pub(crate) mod consume;
+pub(crate) mod consume_settings;
 pub(crate) mod contradictions;
 pub(crate) mod formats;
 pub(crate) mod guarantee;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::base::written::{Real, Span, Whole, Written, or};
+
 /// How often a message is handed to its handler, and the waits between the attempts.
 ///
 /// For each wait there is a queue, `<queue>.retry.<milliseconds>`. A message waits in it until its time to live ends
@@ -20,12 +22,62 @@ use std::time::Duration;
 /// assert_eq!(retry.delays(), [200, 2_000, 10_000].map(Duration::from_millis));
 /// # Ok::<(), fluffle_amqp::RetryError>(())
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+///
+/// With serde, from a file: `attempts`, `first`, `factor`, `max_delay`, `jitter` and `in_process_below`, within the
+/// same limits. What is left out has its default.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use fluffle_amqp::Retry;
+/// let retry: Retry = toml::from_str("attempts = 4\nfirst = '200ms'\nfactor = 10\nmax_delay = '10s'")?;
+/// assert_eq!(retry.delays(), [200, 2_000, 10_000].map(Duration::from_millis));
+/// # Ok::<(), toml::de::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
+#[serde(try_from = "RetryFields")]
 pub struct Retry {
     attempts: u32,
+    first: Duration,
+    factor: f64,
+    max_delay: Duration,
+    /// What the four above amount to.
     delays: Vec<Duration>,
     jitter: f64,
     in_process_below: Duration,
+}
+
+/// The settings of a [`Retry`] as a file or the environment names them.
+#[derive(Clone, Copy, Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table with attempts, first, factor, max_delay, …")]
+pub(crate) struct RetryFields {
+    attempts: Option<Whole<u32, 0>>,
+    first: Option<Span>,
+    factor: Option<Real>,
+    max_delay: Option<Span<1>>,
+    jitter: Option<Real>,
+    in_process_below: Option<Span>,
+}
+
+/// [`RetryFields`] within the limits of a [`Retry`].
+#[derive(Clone, Copy, Debug, serde::Deserialize)]
+#[serde(try_from = "RetryFields")]
+pub(crate) struct RetrySettings(RetryFields);
+
+impl TryFrom<RetryFields> for RetrySettings {
+    type Error = RetryError;
+
+    fn try_from(fields: RetryFields) -> Result<Self, RetryError> {
+        // Each limit is one of a single field. So what goes with the default goes with any policy of the code.
+        Retry::default().with(fields).map(|_| Self(fields))
+    }
+}
+
+impl TryFrom<RetryFields> for Retry {
+    type Error = RetryError;
+
+    fn try_from(fields: RetryFields) -> Result<Self, RetryError> {
+        Self::default().with(fields)
+    }
 }
 
 /// Why a retry policy cannot work.
@@ -49,7 +101,7 @@ const MAX_DELAY: Duration = Duration::from_secs(7 * 24 * 3600);
 impl Retry {
     /// One attempt only: a message that fails becomes a dead letter.
     pub fn none() -> Self {
-        Self { attempts: 1, delays: Vec::new(), jitter: 0.0, in_process_below: Duration::ZERO }
+        Self { attempts: 1, delays: Vec::new(), ..Self::default() }
     }
 
     /// `attempts` in all, including the first. The waits are `first`, `first × factor`, `first × factor²`, …, at most 7
@@ -58,35 +110,48 @@ impl Retry {
     /// # Errors
     /// When `attempts` is 0 or above 100, `first` is under 1 ms or over a week, or `factor` is under 1 or not finite.
     pub fn exponential(attempts: u32, first: Duration, factor: f64) -> Result<Self, RetryError> {
+        Ok(Self::default().attempts_of(attempts)?.first_of(first)?.factor_of(factor)?.replanned())
+    }
+
+    fn attempts_of(self, attempts: u32) -> Result<Self, RetryError> {
         if attempts == 0 || attempts > MAX_ATTEMPTS {
             return Err(RetryError(format!(
                 "attempts = {attempts}, must be 1 to {MAX_ATTEMPTS} (the first one counts)"
             )));
         }
+        Ok(Self { attempts, ..self })
+    }
+
+    fn first_of(self, first: Duration) -> Result<Self, RetryError> {
         if first < Duration::from_millis(1) || first > MAX_DELAY {
             return Err(RetryError(format!("first delay = {first:?}, must be 1 ms to 7 days")));
         }
+        Ok(Self { first, ..self })
+    }
+
+    fn factor_of(self, factor: f64) -> Result<Self, RetryError> {
         if !factor.is_finite() || factor < 1.0 {
             return Err(RetryError(format!("factor = {factor}, must be at least 1, because waits do not shrink")));
         }
-        let mut delay = first;
+        Ok(Self { factor, ..self })
+    }
+
+    /// With the delays that attempts, first delay, factor and longest delay amount to.
+    fn replanned(self) -> Self {
+        let mut delay = self.first;
         let mut delays = Vec::new();
-        for _ in 1..attempts {
-            delays.push(delay);
-            let next = delay.as_secs_f64() * factor;
+        for _ in 1..self.attempts {
+            delays.push(delay.min(self.max_delay));
+            let next = delay.as_secs_f64() * self.factor;
             delay = if next > MAX_DELAY.as_secs_f64() { MAX_DELAY } else { whole_milliseconds(next) };
         }
-        Ok(Self { attempts, delays, jitter: JITTER, in_process_below: Duration::ZERO })
+        Self { delays, ..self }
     }
 
     /// Limits every wait to `max`, which is at least 1 ms.
     #[must_use]
-    pub fn max_delay(mut self, max: Duration) -> Self {
-        let max = max.max(Duration::from_millis(1));
-        for delay in &mut self.delays {
-            *delay = (*delay).min(max);
-        }
-        self
+    pub fn max_delay(self, max: Duration) -> Self {
+        Self { max_delay: max.max(Duration::from_millis(1)), ..self }.replanned()
     }
 
     /// By which part, from 0 to 0.5, a wait may be shorter. The actual wait is random for each message. Default 0.1.
@@ -116,6 +181,26 @@ impl Retry {
         }
         self.in_process_below = wait;
         Ok(self)
+    }
+
+    /// This policy with what `fields` name.
+    fn with(self, fields: RetryFields) -> Result<Self, RetryError> {
+        // Without `..`: a field that nothing reads does not compile.
+        let RetryFields { attempts, first, factor, max_delay, jitter, in_process_below } = fields;
+        let retry = match attempts {
+            Some(attempts) => self.attempts_of(attempts.value())?,
+            None => self,
+        };
+        let max_delay = or(max_delay, retry.max_delay);
+        let (first, factor) = (or(first, retry.first), factor.map_or(retry.factor, |Real(factor)| factor));
+        let (jitter, below) =
+            (jitter.map_or(retry.jitter, |Real(part)| part), or(in_process_below, retry.in_process_below));
+        retry.first_of(first)?.factor_of(factor)?.max_delay(max_delay).jitter(jitter)?.in_process_below(below)
+    }
+
+    /// This policy with what the settings name.
+    pub(crate) fn settings(self, settings: &RetrySettings) -> Self {
+        self.clone().with(settings.0).unwrap_or(self)
     }
 
     /// Whether a message with this wait stays in this process.
@@ -159,12 +244,16 @@ impl Retry {
 
 impl Default for Retry {
     fn default() -> Self {
-        Self {
+        let retry = Self {
             attempts: 5,
-            delays: [1, 5, 25, 125].map(Duration::from_secs).to_vec(),
+            first: Duration::from_secs(1),
+            factor: 5.0,
+            max_delay: MAX_DELAY,
+            delays: Vec::new(),
             jitter: JITTER,
             in_process_below: Duration::ZERO,
-        }
+        };
+        retry.replanned()
     }
 }
 
