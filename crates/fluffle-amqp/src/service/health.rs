@@ -12,6 +12,7 @@ use crate::{
     base::consumer_state::ConsumerState,
     service::{
         Service,
+        handler_place::BlockedIo,
         status::{ChannelStatus, ConnectionStatus, ConsumerStatus, ServiceStatus},
     },
 };
@@ -263,6 +264,11 @@ fn look_at_consumer(consumer: &ConsumerStatus, has_channel: bool, tree: &NodeSna
             health.notes.push(finding("takes one message at a time, because one may be ending the process,"));
         }
         ConsumerState::Consuming => {}
+    }
+    if let Some(BlockedIo { at, took, .. }) = consumer.blocked_io {
+        let entity = format!("consumer {}", consumer.name);
+        let why = format!("one of them blocked it for {}; remove `Consume::on_io`", Span(took));
+        health.notes.push(Finding::new(entity, "its handlers are not on the io thread", at).because(Some(why)));
     }
     let handlers = tree.find(&format!("app/handlers/{}", consumer.name));
     if let Some(node) = handlers

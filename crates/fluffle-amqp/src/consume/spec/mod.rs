@@ -12,3 +12,4 @@ pub(crate) mod retry;
 pub(crate) mod seen_store;
 pub(crate) mod side_queues;
 pub(crate) mod stream;
+pub(crate) mod threads;
