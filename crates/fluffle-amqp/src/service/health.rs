@@ -211,7 +211,9 @@ impl Service {
         });
         let finding = |thread: &crate::ThreadStatus| {
             let since = now.checked_sub(thread.lag).unwrap_or(now);
-            let why = "something blocks it; a process that starts anew is rid of that".to_owned();
+            let on_io = self.inner.threads.consumer_on_io().filter(|_| thread.name == "io");
+            let what = on_io.map_or_else(|| "something".to_owned(), |consumer| format!("a handler of {consumer}"));
+            let why = format!("{what} blocks it; a process that starts anew is rid of that");
             Finding::new(format!("thread {}", thread.name), "has not answered", since).because(Some(why))
         };
         late.map(finding).collect()

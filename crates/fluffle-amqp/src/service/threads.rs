@@ -76,6 +76,12 @@ impl ServiceThreads {
         Ok(Arc::clone(&watch.current))
     }
 
+    /// The consumer whose handler runs on `io` at this moment, if there is one.
+    pub(crate) fn consumer_on_io(&self) -> Option<Arc<str>> {
+        let watch = self.io_watch.lock().unwrap_or_else(PoisonError::into_inner);
+        watch.as_ref()?.current.get().map(|(consumer, _)| consumer)
+    }
+
     /// Starts `count` new threads for one consumer's handlers.
     pub(crate) fn handlers(&self, count: usize) -> io::Result<HandlerThreads> {
         let work = self.work.clone();

@@ -85,7 +85,8 @@ impl Drop for Step<'_> {
     fn drop(&mut self) {
         self.of.current.set(None);
         let took = self.begun.elapsed();
-        if took > LONGEST_STEP {
+        // The first panic of a process may print for long, and a crash is reported otherwise.
+        if took > LONGEST_STEP && !std::thread::panicking() {
             // Fails if one was told of before.
             let _ = self.of.blocked.try_send(took);
         }

@@ -26,9 +26,10 @@ impl<T, R> Consume<T, R> {
     }
 
     /// Runs the handlers on the thread where deliveries arrive (`io` in [`Service::threads`](crate::Service::threads)),
-    /// for handlers that never block it. A delivery then reaches its handler without a hop to another thread, and a
-    /// handler that answers at once is acked in the same turn of that thread's loop. Replaces
-    /// [`blocking`](Self::blocking). Everything else is as without this setting: guarantees, retries, order, limits.
+    /// for handlers that never block it. A delivery then reaches its handler without a hop to another thread. If the
+    /// handler answers at once, the ack is written in the same turn of that thread's loop, unless the last ack is less
+    /// than a millisecond old, because acks are gathered. Replaces [`blocking`](Self::blocking). Everything else is as
+    /// without this setting: guarantees, retries, order, limits.
     ///
     /// The connections' channels, all publishers and the consumers of the whole service share that thread, so a handler
     /// that blocks it delays all of them. Each call of a handler, and each poll of its future, is therefore timed. If

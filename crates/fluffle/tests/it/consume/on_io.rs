@@ -2,9 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    future::{Future, poll_fn},
-    sync::{Arc, Mutex, OnceLock},
-    task::Poll,
+    future::Future,
+    sync::{Arc, Mutex},
     thread::{self, ThreadId},
     time::{Duration, Instant},
 };
@@ -144,50 +143,6 @@ async fn handlers_on_io_run_where_deliveries_arrive_and_others_do_not() {
         assert_eq!(threads.iter().any(|thread| thread.name == "q/0"), !asked, "{threads:?}");
         service.shutdown().await.unwrap();
     }
-}
-
-/// Looks, one turn of its thread's loop later, whether the message that it was given is acked.
-struct LooksAfterATurn {
-    service: Arc<OnceLock<Service>>,
-    acked: mpsc::UnboundedSender<u64>,
-}
-
-impl Actor for LooksAfterATurn {
-    type Context = Context<Self>;
-}
-
-impl Handler<Delivery<String>> for LooksAfterATurn {
-    type Result = Result<(), Failure>;
-
-    fn handle(&mut self, _: Delivery<String>, _: &mut Self::Context) -> Self::Result {
-        let (service, acked) = (Arc::clone(&self.service), self.acked.clone());
-        actix::spawn(async move {
-            let mut turns = 0;
-            // Wakes itself, so that its turn comes again when the tasks that are ready now have had theirs.
-            poll_fn(|cx| {
-                turns += 1;
-                cx.waker().wake_by_ref();
-                if turns > 1 { Poll::Ready(()) } else { Poll::Pending }
-            })
-            .await;
-            acked.send(service.get().unwrap().consumers()[0].1.handled).unwrap();
-        });
-        Ok(())
-    }
-}
-
-#[actix::test]
-async fn a_handler_that_answers_at_once_is_acked_in_the_same_turn() {
-    let vhost = vhost();
-    let (app, out) = app(vhost.url());
-    let (slot, (acked, mut record)) = (Arc::new(OnceLock::new()), mpsc::unbounded_channel());
-    let service = Arc::clone(&slot);
-    let factory = move || LooksAfterATurn { service: Arc::clone(&service), acked: acked.clone() };
-    let service = started(app.consume(on_io(), factory)).await;
-    assert!(slot.set(service.clone()).is_ok());
-    publish(&out, &["a"]).await;
-    assert_eq!(soon("handled", record.recv()).await, Some(1));
-    service.shutdown().await.unwrap();
 }
 
 #[actix::test]
@@ -335,6 +290,30 @@ async fn failures_and_panics_on_io_are_retried_there() {
     }
     until("all are handled", || stats(&service).handled == 3).await;
     assert!(status(&service).on_io);
+    service.shutdown().await.unwrap();
+}
+
+#[actix::test]
+async fn a_handler_that_does_not_return_is_named_by_the_health_of_its_service() {
+    let vhost = vhost();
+    let (app, out) = app(vhost.url());
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = Arc::new(Mutex::new(released));
+    let (factory, mut record) = handlers(move |_| {
+        let _ = released.lock().unwrap().recv();
+        Act::Ok
+    });
+    let service = started(app.consume(on_io(), factory)).await;
+    drop(out.enqueue("a".to_owned()).await.unwrap());
+    until("it is not alive", || !service.health_within(Duration::from_millis(200)).is_alive()).await;
+    let health = service.health_within(Duration::from_millis(200)).to_string();
+    assert!(health.contains("thread io: has not answered") && health.contains("a handler of q blocks it"), "{health}");
+    release.send(()).unwrap();
+    next(&mut record).await;
+    until("it is alive and its handlers have moved", || {
+        service.health_within(Duration::from_millis(200)).is_alive() && !status(&service).on_io
+    })
+    .await;
     service.shutdown().await.unwrap();
 }
 
