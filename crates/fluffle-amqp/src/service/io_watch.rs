@@ -1,5 +1,5 @@
-//! Names the consumer whose handler blocks the `io` thread, while it blocks it. The thread itself cannot: whatever would
-//! say it there waits for the handler, and if that never returns, nothing else would tell which one it is.
+//! Names the consumer whose handler blocks the `io` thread, while it blocks it. Code on that thread cannot, because it
+//! waits for the handler. If the handler never returns, nothing else tells which one it is.
 
 use std::{
     io,

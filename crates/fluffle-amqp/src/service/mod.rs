@@ -38,6 +38,7 @@ mod handler_specs;
 pub(crate) mod health;
 mod io_watch;
 mod isolation;
+mod off_io;
 mod probe;
 mod replay;
 mod running;

@@ -1,5 +1,5 @@
-//! Handlers on the `io` thread, where deliveries arrive. Each step of a handler there is timed: each call, and each poll
-//! of its future. A step that blocks the thread is reported, and the consumer's handlers leave.
+//! Handlers on the `io` thread, where deliveries arrive. Each step of a handler there is timed: each call, and each
+//! poll of its future. A step that blocks the thread is reported, and the consumer's handlers leave.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -53,10 +53,10 @@ impl OnIo {
     }
 
     /// A step begins; it ends when the value is dropped.
-    pub(crate) fn begin(&self) -> Step<'_> {
+    pub(crate) fn begin(&self) -> TimedStep<'_> {
         let begun = Instant::now();
         self.current.set(Some((Arc::clone(&self.consumer), begun)));
-        Step { of: self, begun }
+        TimedStep { of: self, begun }
     }
 
     /// Tells the dispatchers to leave, and waits until they have.
@@ -76,12 +76,12 @@ impl OnIo {
 }
 
 /// A step of a handler on the `io` thread.
-pub(crate) struct Step<'a> {
+pub(crate) struct TimedStep<'a> {
     of: &'a OnIo,
     begun: Instant,
 }
 
-impl Drop for Step<'_> {
+impl Drop for TimedStep<'_> {
     fn drop(&mut self) {
         self.of.current.set(None);
         let took = self.begun.elapsed();

@@ -7,6 +7,7 @@ pub(crate) mod guarantee;
 pub(crate) mod key;
 pub(crate) mod middleware;
 pub(crate) mod offset_store;
+mod placing;
 pub(crate) mod reading;
 pub(crate) mod retry;
 pub(crate) mod seen_store;
