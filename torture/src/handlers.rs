@@ -1,6 +1,6 @@
 //! The handlers, and what they report.
 
-use std::process;
+use std::{process, thread};
 
 use fluffle::{amqp::SeenError, prelude::*, wire::headers};
 use futures_util::future::{BoxFuture, FutureExt, ready};
@@ -8,7 +8,7 @@ use futures_util::future::{BoxFuture, FutureExt, ready};
 use crate::{
     fact::{Fact, Facts},
     id::{Id, Lane, NoId},
-    script::{Act, Script},
+    script::{Act, BLOCKED, Script},
 };
 
 /// The types of the lane with two types: texts, and the same as bytes.
@@ -89,11 +89,12 @@ impl Scripted {
         match act {
             Act::Panic => panic!("{PANIC}"),
             Act::Abort => process::abort(),
+            Act::Block => thread::sleep(BLOCKED),
             _ => {}
         }
         Box::pin(async move {
             match act {
-                Act::Ack => {}
+                Act::Ack | Act::Block => {}
                 Act::Slow(time) => tokio::time::sleep(time).await,
                 Act::Retry => return Err(Failure::retry("scripted failure")),
                 Act::Reject => return Err(Failure::reject("scripted rejection")),
@@ -136,6 +137,9 @@ impl Handler<DeliveryBatch<String>> for AtOnce {
         }
         if let Some((_, Act::Panic)) = whole {
             panic!("{PANIC}");
+        }
+        if begun.iter().any(|(_, act)| *act == Act::Block) {
+            thread::sleep(BLOCKED);
         }
         Box::pin(async move {
             match whole {

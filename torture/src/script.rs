@@ -22,6 +22,9 @@ pub const DELIVERIES: u32 = 2 * ATTEMPTS;
 /// The longest body, in bytes.
 const LONGEST: usize = 3_000;
 
+/// How long a handler blocks its thread: longer than `Consume::on_io` lets it stay.
+pub const BLOCKED: Duration = Duration::from_millis(120);
+
 /// What a handler does with one message on one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
@@ -29,6 +32,8 @@ pub enum Act {
     Ack,
     /// Handles the message after a while.
     Slow(Duration),
+    /// Blocks its thread for [`BLOCKED`], and handles the message.
+    Block,
     /// Fails: try again.
     Retry,
     /// Fails for good.
@@ -46,7 +51,7 @@ pub enum Act {
 impl Act {
     /// Whether this act handles the message.
     pub fn succeeds(self) -> bool {
-        matches!(self, Self::Ack | Self::Slow(_))
+        matches!(self, Self::Ack | Self::Slow(_) | Self::Block)
     }
 }
 
@@ -107,7 +112,7 @@ impl Script {
         }
         let mut random = self.random(id, attempt);
         let slow = Act::Slow(Duration::from_millis(random.u64(1..40)));
-        match (id.lane, random.u8(0..100)) {
+        let act = match (id.lane, random.u8(0..100)) {
             (Lane::Order, 0..70) => Act::Ack,
             (Lane::Order, _) => Act::Slow(Duration::from_millis(random.u64(1..6))),
             // These acts fail the whole batch.
@@ -124,7 +129,9 @@ impl Script {
             // If a handler that hangs were given up, the next handler would repeat work that the first may still
             // finish.
             (_, _) => Act::Retry,
-        }
+        };
+        // Few, because each holds up its consumer.
+        if act == Act::Ack && random.u8(..) == 0 { Act::Block } else { act }
     }
 
     /// The result for the message if nothing goes wrong, except the attempts on which its whole batch failed.
@@ -151,6 +158,13 @@ impl Script {
     pub fn batches_are_adaptive(self, publisher: &str) -> bool {
         let mut hasher = DefaultHasher::new();
         (self.seed, publisher).hash(&mut hasher);
+        Rng::with_seed(hasher.finish()).bool()
+    }
+
+    /// Whether the handlers of this lane run where deliveries arrive in this run, until one of them blocks that thread.
+    pub fn handlers_are_on_io(self, lane: Lane) -> bool {
+        let mut hasher = DefaultHasher::new();
+        (self.seed, lane.queue(), "on io").hash(&mut hasher);
         Rng::with_seed(hasher.finish()).bool()
     }
 
@@ -191,10 +205,21 @@ mod tests {
     }
 
     #[test]
+    fn in_each_run_some_lanes_are_handled_on_io_and_each_lane_in_some_runs() {
+        let on_io = |seed, lane| Script::new(seed).handlers_are_on_io(lane);
+        let of_runs = (0..40).filter(|seed| Lane::ALL.into_iter().any(|lane| on_io(*seed, lane))).count();
+        assert!(of_runs >= 35, "{of_runs}");
+        for lane in Lane::ALL {
+            let of_a_lane = (0..40).filter(|seed| on_io(*seed, lane)).count();
+            assert!((5..=35).contains(&of_a_lane), "{lane:?}: {of_a_lane}");
+        }
+    }
+
+    #[test]
     fn wild_handlers_do_all_there_is_ordered_ones_never_fail_and_only_wild_ones_hang() {
         let script = Script::new(7);
         let did = |lane, act: Act| ids(lane).any(|id| script.act(&id, 1) == act);
-        for act in [Act::Ack, Act::Retry, Act::Reject, Act::Panic, Act::PanicLater, Act::Hang] {
+        for act in [Act::Ack, Act::Block, Act::Retry, Act::Reject, Act::Panic, Act::PanicLater, Act::Hang] {
             assert!(did(Lane::Wild, act), "{act:?}");
         }
         assert!(ids(Lane::Order).all(|id| script.act(&id, 1).succeeds()));

@@ -70,6 +70,7 @@ pub fn consume(
         if *lane == Lane::Both {
             let consume = Consume::queue(lane.queue()).prefetch(32).handler_backoff(crashed).instances(2);
             let consume = consume.retry(retry.clone()).delivery_limit(DELIVERIES);
+            let consume = if script.handlers_are_on_io(*lane) { consume.on_io() } else { consume };
             app = app.consume_types::<_, Types, _, _>(consume, move || Scripted { script, facts: facts.clone() });
             continue;
         }
@@ -85,6 +86,7 @@ pub fn consume(
             Lane::Both => consume,
             Lane::Story => consume.stream(StreamReader::new(READER, offsets.clone()).keep_every(8)),
         };
+        let consume = if script.handlers_are_on_io(*lane) { consume.on_io() } else { consume };
         app = match lane {
             Lane::Bulk => app.consume_batches(consume, move || AtOnce { script, facts: facts.clone() }),
             _ => app.consume(consume, move || Scripted { script, facts: facts.clone() }),

@@ -128,6 +128,7 @@ pub use request::{
 pub use service::{
     DRAIN, Service,
     error::{ServiceEnd, ServiceError},
+    handler_place::BlockedIo,
     health::{Finding, Health},
     status::{ChannelStatus, ConnectionStatus, ConsumerStatus, ServiceStatus, StreamStatus, ThreadStatus},
     stores::DeadLetters,

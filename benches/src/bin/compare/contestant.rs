@@ -12,6 +12,7 @@ pub(crate) enum Contestant {
     FluffleAdaptive,
     FluffleJournaled,
     FluffleMetrics,
+    FluffleOnIo,
     FluffleTraces,
     FluffleUncompressed,
 }
@@ -28,6 +29,7 @@ impl Contestant {
             Self::FluffleAdaptive => "fluffle_adaptive",
             Self::FluffleJournaled => "fluffle_journaled",
             Self::FluffleMetrics => "fluffle_metrics",
+            Self::FluffleOnIo => "fluffle_on_io",
             Self::FluffleTraces => "fluffle_traces",
             Self::FluffleUncompressed => "fluffle_uncompressed",
         }
@@ -41,6 +43,7 @@ impl Contestant {
                 | Self::FluffleAdaptive
                 | Self::FluffleJournaled
                 | Self::FluffleMetrics
+                | Self::FluffleOnIo
                 | Self::FluffleTraces
                 | Self::FluffleUncompressed
         )
@@ -51,7 +54,11 @@ impl Contestant {
         match (self, ours) {
             (
                 Self::Fluffle,
-                Self::FluffleAdaptive | Self::FluffleJournaled | Self::FluffleMetrics | Self::FluffleTraces,
+                Self::FluffleAdaptive
+                | Self::FluffleJournaled
+                | Self::FluffleMetrics
+                | Self::FluffleOnIo
+                | Self::FluffleTraces,
             )
             | (Self::FluffleUncompressed, Self::Fluffle) => true,
             _ => !self.is_ours(),

@@ -80,7 +80,8 @@ struct Arguments {
     /// Run only these contestants, for example `--only fluffle,lapin_tuned`. Only this option includes lapin_labelled,
     /// which is lapin_tuned with the labels that Fluffle gives each message; fluffle_adaptive, whose batches form by
     /// themselves (the scenario adaptive has it anyway); fluffle_metrics, which has metrics and the looks of the status
-    /// page; and fluffle_traces, which makes spans of 1 % of the messages
+    /// page; fluffle_on_io, whose handlers run where deliveries arrive; and fluffle_traces, which makes spans of 1 % of
+    /// the messages
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Contestant>,
 }

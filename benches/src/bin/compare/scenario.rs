@@ -112,12 +112,12 @@ impl Scenario {
 
     /// The contestants that take part only if they are named.
     pub(crate) fn guests(self) -> Vec<Contestant> {
-        use Contestant::{FluffleAdaptive, FluffleMetrics, FluffleTraces, LapinLabelled};
+        use Contestant::{FluffleAdaptive, FluffleMetrics, FluffleOnIo, FluffleTraces, LapinLabelled};
         match self {
             Self::Single | Self::Latency | Self::Durable => {
-                vec![LapinLabelled, FluffleAdaptive, FluffleMetrics, FluffleTraces]
+                vec![LapinLabelled, FluffleAdaptive, FluffleMetrics, FluffleOnIo, FluffleTraces]
             }
-            Self::Bytes => vec![LapinLabelled, FluffleMetrics, FluffleTraces],
+            Self::Bytes => vec![LapinLabelled, FluffleMetrics, FluffleOnIo, FluffleTraces],
             Self::Batch => vec![FluffleMetrics, FluffleTraces],
             Self::Adaptive | Self::Journal | Self::Gzip => Vec::new(),
         }

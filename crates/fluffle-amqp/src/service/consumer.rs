@@ -16,7 +16,7 @@ use crate::{
     publish::send_queue::SendQueue,
     service::{
         claims::{Name, TypeClaim},
-        threads::HandlerThreads,
+        handler_place::HandlerPlace,
     },
 };
 
@@ -30,7 +30,7 @@ pub(crate) struct Consumer {
     /// Tells the task that keeps the consumer's slot to take the consumer down. `None` once this sender was used.
     pub(super) remove: Mutex<Option<oneshot::Sender<Removed>>>,
     pub(super) _copies: CopiesPublisher,
-    pub(super) threads: HandlerThreads,
+    pub(super) place: Arc<HandlerPlace>,
     /// Shared by all lanes of one consumer.
     pub(super) _claim: Arc<TypeClaim>,
 }

@@ -2,14 +2,14 @@
 
 use std::sync::{Arc, Mutex};
 
-use actix::{Actor, AsyncContext, Context};
-use fluffle_supervise::{ActorSpec, Strategy, SupervisorSpec};
+use actix::{Actor, Context};
+use fluffle_supervise::{ChildSpec, Strategy, SupervisorSpec};
 use tokio::sync::oneshot;
 
 use crate::{
     base::drain::Step,
     consume::{
-        handler::{around::Middlewares, calls::Calls, crash_log::CrashLog, dispatch::Feeder},
+        handler::{around::Middlewares, calls::Calls, dispatch::Feeder, on_io::OnIo},
         intake::seen::Seen,
         queue::{by_key::SortBy, handler_queue::HandlerQueue, read_key::DecodeKey, waiting::Waiting},
         session::{
@@ -19,8 +19,9 @@ use crate::{
             watchdog::Patience,
         },
         spec::{
-            consume::{Consume, Threads, cores},
+            consume::{Consume, cores},
             guarantee::Guarantee,
+            threads::Threads,
         },
     },
     link::{
@@ -32,7 +33,9 @@ use crate::{
         claims::TypeClaim,
         consumer::{Consumer, CopiesPublisher, Now, Placed},
         error::ServiceError,
-        threads::HandlerThreads,
+        handler_place::HandlerPlace,
+        handler_specs::HandlerSpecs,
+        off_io::OnIoHandlers,
         unstarted::PublisherPart,
     },
     topology::{Queue, QueueKind, Topology},
@@ -148,7 +151,7 @@ impl Service {
             middleware: common.middleware.clone(),
             adapter: common.adapter.clone(),
         };
-        let threads = self.add_handlers(&name, consume, feeder, Arc::clone(&common.factory)).await?;
+        let place = self.add_handlers(&name, consume, feeder, Arc::clone(&common.factory)).await?;
         let exclusive = consume.exclusive_queues(&common.application);
         let kind = match &consume.stream {
             Some(_) => Some(QueueKind::Stream),
@@ -181,7 +184,7 @@ impl Service {
             now: Arc::clone(&now),
             remove: Mutex::new(Some(remove)),
             _copies: copies,
-            threads,
+            place,
             _claim: Arc::clone(&common.claim),
         };
         self.parts(|parts| parts.consumers.push(Arc::new(added)));
@@ -196,37 +199,50 @@ impl Service {
         consume: &Consume<T, R>,
         feeder: Feeder<impl Fn() -> D + Clone + Send + Sync + 'static>,
         factory: Arc<F>,
-    ) -> Result<HandlerThreads, ServiceError>
+    ) -> Result<Arc<HandlerPlace>, ServiceError>
     where
         A: Actor<Context = Context<A>>,
         D: Calls<A>,
         F: Fn() -> A + Send + Sync + 'static,
     {
-        let concurrency = consume.in_hand_of_each();
         let instances = consume.handlers();
         // The threads are not shared with other consumers.
         let threads = match consume.threads {
-            Threads::Shared => instances.min(cores()),
+            Threads::Shared | Threads::Io => instances.min(cores()),
             Threads::Own => instances,
         };
-        let arbiters = self.inner.threads.handlers(threads).map_err(ServiceError::Thread)?;
-        let mut spec = SupervisorSpec::new(name).strategy(Strategy::OneForOne).intensity(consume.handler_intensity);
-        for (instance, arbiter) in (0..instances).zip(arbiters.iter().cycle()) {
-            let (factory, feeder) = (Arc::clone(&factory), feeder.clone());
-            let crash_log = CrashLog::new(name, instance);
-            let logged = Arc::clone(&crash_log);
-            let handler = ActorSpec::new(instance.to_string(), move || factory())
-                .on(arbiter.clone())
-                .backoff(consume.handler_backoff)
-                .logs_exits(move |_| logged.take())
-                .in_context(move |ctx: &mut Context<A>| {
-                    ctx.spawn(feeder.dispatch(instance, concurrency, Arc::clone(&crash_log)));
-                });
-            spec = spec.child(handler);
+        let apart = HandlerSpecs::new(name, consume, feeder, factory);
+        let supervisor = SupervisorSpec::new(name).strategy(Strategy::OneForOne).intensity(consume.handler_intensity);
+        if consume.threads != Threads::Io {
+            let arbiters = self.inner.threads.handlers(threads).map_err(ServiceError::Thread)?;
+            let each = (0..instances).zip(arbiters.iter().cycle().cloned());
+            self.start_handlers(each.fold(supervisor, |spec, one| spec.child(apart.spec(one.0, one.1)))).await?;
+            return Ok(Arc::new(HandlerPlace::on(arbiters)));
         }
-        let added = self.inner.handlers.start_child(spec).await;
-        added.map_err(|_| ServiceError::Ended(name.to_owned()))?;
-        Ok(arbiters)
+        let current = self.inner.threads.step_on_io().map_err(ServiceError::Thread)?;
+        let (on_io, blocked) = OnIo::new(name, current);
+        let leaving = Arc::downgrade(&on_io);
+        let (here, place) = (apart.on_io(on_io), Arc::<HandlerPlace>::default());
+        let handlers = OnIoHandlers {
+            consumer: name.into(),
+            on_io: leaving,
+            blocked,
+            place: Arc::clone(&place),
+            supervisor: supervisor.handle(),
+            instances,
+            threads,
+            spec: move |instance, arbiter| apart.spec(instance, arbiter).into(),
+        };
+        let supervisor = (0..instances).fold(supervisor, |spec, instance| spec.child(here.spec(instance, self.io())));
+        self.start_handlers(supervisor).await?;
+        self.move_if_they_block(handlers);
+        Ok(place)
+    }
+
+    async fn start_handlers(&self, spec: impl Into<ChildSpec>) -> Result<(), ServiceError> {
+        let spec = spec.into();
+        let name = spec.id().to_owned();
+        self.inner.handlers.start_child(spec).await.map_err(|_| ServiceError::Ended(name))
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
     base::consumer_state::ConsumerState,
     service::{
         Service,
+        handler_place::BlockedIo,
         status::{ChannelStatus, ConnectionStatus, ConsumerStatus, ServiceStatus},
     },
 };
@@ -210,7 +211,9 @@ impl Service {
         });
         let finding = |thread: &crate::ThreadStatus| {
             let since = now.checked_sub(thread.lag).unwrap_or(now);
-            let why = "something blocks it; a process that starts anew is rid of that".to_owned();
+            let on_io = self.inner.threads.consumer_on_io().filter(|_| thread.name == "io");
+            let what = on_io.map_or_else(|| "something".to_owned(), |consumer| format!("a handler of {consumer}"));
+            let why = format!("{what} blocks it; a process that starts anew is rid of that");
             Finding::new(format!("thread {}", thread.name), "has not answered", since).because(Some(why))
         };
         late.map(finding).collect()
@@ -263,6 +266,11 @@ fn look_at_consumer(consumer: &ConsumerStatus, has_channel: bool, tree: &NodeSna
             health.notes.push(finding("takes one message at a time, because one may be ending the process,"));
         }
         ConsumerState::Consuming => {}
+    }
+    if let Some(BlockedIo { at, took, .. }) = consumer.blocked_io {
+        let entity = format!("consumer {}", consumer.name);
+        let why = format!("one of them blocked it for {}; remove `Consume::on_io`", Span(took));
+        health.notes.push(Finding::new(entity, "its handlers are not on the io thread", at).because(Some(why)));
     }
     let handlers = tree.find(&format!("app/handlers/{}", consumer.name));
     if let Some(node) = handlers

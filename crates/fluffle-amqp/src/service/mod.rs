@@ -33,8 +33,12 @@ pub(crate) mod claims;
 pub(crate) mod consumer;
 mod consumers;
 pub(crate) mod error;
+pub(crate) mod handler_place;
+mod handler_specs;
 pub(crate) mod health;
+mod io_watch;
 mod isolation;
+mod off_io;
 mod probe;
 mod replay;
 mod running;
@@ -166,8 +170,8 @@ impl Service {
     /// Starts the supervision tree and returns at once, without waiting for the broker.
     ///
     /// The caller needs no actix system and no tokio runtime, because the service has threads of its own. Connections,
-    /// channels, consumers and publishers share one thread that runs no handler, so a handler that blocks its thread
-    /// cannot keep them from answering heartbeats.
+    /// channels, consumers and publishers share one thread that runs no handler, unless a consumer asks for it
+    /// ([`Consume::on_io`]), so a handler that blocks its thread cannot keep them from answering heartbeats.
     ///
     /// # Errors
     /// If the topology is invalid, or the operating system cannot start a thread.

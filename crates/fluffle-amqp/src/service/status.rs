@@ -12,7 +12,7 @@ use crate::{
     link::{channel::ChannelShared, connection_shared::ConnectionShared, standing::Stands},
     publish::{send_queue::status::PublisherStatus, stats::PublisherStats},
     request::actor::RequesterStatus,
-    service::{Service, consumer::Consumer},
+    service::{Service, consumer::Consumer, handler_place::BlockedIo},
 };
 
 impl Service {
@@ -75,7 +75,7 @@ impl Service {
         let status = |name: String, consumer, lag| ThreadStatus { name, consumer, lag };
         let own = self.inner.threads.lags().into_iter().map(|(name, lag)| status(name.to_owned(), None, lag));
         let handlers = consumers.iter().flat_map(|consumer| {
-            let each = consumer.threads.lags().enumerate();
+            let each = consumer.place.lags().enumerate();
             each.map(move |(n, lag)| status(format!("{}/{n}", consumer.name), Some(consumer.name.to_string()), lag))
         });
         own.chain(handlers).collect()
@@ -137,6 +137,10 @@ pub struct ConsumerStatus {
     pub handlers: usize,
     /// The maximum number of deliveries that each handler actor may have in hand.
     pub concurrency: usize,
+    /// Whether the handlers run on the `io` thread ([`Consume::on_io`](crate::Consume::on_io)).
+    pub on_io: bool,
+    /// Why they no longer do so, although the consumer asks for it.
+    pub blocked_io: Option<BlockedIo>,
     /// Of a reader of a stream: how far it has come.
     pub stream: Option<StreamStatus>,
     /// Its circuit breaker, if it has one.
@@ -165,6 +169,8 @@ impl Consumer {
             handling: settings.handler_queue.unanswered().saturating_sub(waiting),
             handlers,
             concurrency,
+            on_io: self.place.is_io(),
+            blocked_io: self.place.blocked_io(),
             stream: settings.reader.as_ref().map(|reader| stream_status(reader)),
             breaker: settings.guard.breaker().map(|switch| switch.status()),
             kill_switch: settings.guard.kill_switch().map(|switch| switch.status()),
@@ -269,7 +275,8 @@ fn connection_status(shared: &ConnectionShared) -> ConnectionStatus {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ThreadStatus {
-    /// `io`: connections, channels, publishers, consumers and supervisors. `application`: the application's own actors.
+    /// `io`: connections, channels, publishers, consumers and supervisors, and handlers of
+    /// [`Consume::on_io`](crate::Consume::on_io). `application`: the application's own actors.
     /// `<consumer>/<n>`: handlers of that consumer.
     pub name: String,
     /// The consumer whose handlers run on the thread. `None` for `io` and `application`.

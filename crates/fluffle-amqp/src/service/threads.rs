@@ -5,15 +5,24 @@
 //! So a service has two systems of its own, and nothing outside the service ends their threads before
 //! [`stop`](ServiceThreads::stop):
 //!
-//! - `io`, one thread: connections, channels, publishers, consumers and the supervisors.
+//! - `io`, one thread: connections, channels, publishers, consumers and the supervisors; handlers that ask for it
+//!   ([`Consume::on_io`](crate::Consume::on_io)).
 //! - `work`: the application's own actors on its first thread, handlers on arbiters of their own. A handler that stops
 //!   [`System::current`] stops only this system. Then the service ends, and `io` still runs and closes the connections.
 
-use std::{io, sync::mpsc, thread, time::Duration};
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread,
+    time::Duration,
+};
 
 use actix_rt::{Arbiter, ArbiterHandle, System};
 
-use crate::service::probe::Probe;
+use crate::{
+    consume::handler::on_io::CurrentStep,
+    service::{io_watch::IoWatch, probe::Probe},
+};
 
 /// The two actix systems that run a service. Dropping this value stops neither; call [`stop`](Self::stop).
 pub(crate) struct ServiceThreads {
@@ -21,6 +30,8 @@ pub(crate) struct ServiceThreads {
     work: System,
     /// Measure how late two threads are: `io`, and the thread of the application's own actors.
     probes: [Probe; 2],
+    /// Watches handlers on `io`, once there are some.
+    io_watch: Mutex<Option<IoWatch>>,
 }
 
 impl ServiceThreads {
@@ -30,7 +41,7 @@ impl ServiceThreads {
         match system("fluffle-work") {
             Ok(work) => {
                 let probes = [Probe::new(io.arbiter().clone()), Probe::new(work.arbiter().clone())];
-                Ok(Self { io, work, probes })
+                Ok(Self { io, work, probes, io_watch: Mutex::default() })
             }
             Err(error) => {
                 io.stop();
@@ -55,6 +66,22 @@ impl ServiceThreads {
         [("io", io.lag()), ("application", application.lag())]
     }
 
+    /// The step of a handler that runs on `io`. From the first call on, a thread names a handler that blocks `io`.
+    pub(crate) fn step_on_io(&self) -> io::Result<Arc<CurrentStep>> {
+        let mut watch = self.io_watch.lock().unwrap_or_else(PoisonError::into_inner);
+        let watch = match &mut *watch {
+            Some(watch) => watch,
+            none => none.insert(IoWatch::start()?),
+        };
+        Ok(Arc::clone(&watch.current))
+    }
+
+    /// The consumer whose handler runs on `io` at this moment, if there is one.
+    pub(crate) fn consumer_on_io(&self) -> Option<Arc<str>> {
+        let watch = self.io_watch.lock().unwrap_or_else(PoisonError::into_inner);
+        watch.as_ref()?.current.get().map(|(consumer, _)| consumer)
+    }
+
     /// Starts `count` new threads for one consumer's handlers.
     pub(crate) fn handlers(&self, count: usize) -> io::Result<HandlerThreads> {
         let work = self.work.clone();
@@ -73,6 +100,7 @@ impl ServiceThreads {
 
     /// Stops all threads of both systems. Each thread ends as soon as the code that it runs yields.
     pub(crate) fn stop(&self) {
+        *self.io_watch.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.work.stop();
         self.io.stop();
     }

@@ -111,27 +111,32 @@ pub(crate) fn run_traced(course: &Arc<Course>) -> Result<(), crate::failure::Fai
 
 fn with(course: &Arc<Course>, more: impl FnOnce(App) -> App) -> Result<(), crate::failure::Failure> {
     if course.terms.records {
-        work::<Quake>(course, route(course).gzip(Gzip::auto()), more)
+        work::<Quake>(course, route(course).gzip(Gzip::auto()), |consume| consume, more)
     } else {
-        work::<Parcel>(course, route(course), more)
+        work::<Parcel>(course, route(course), |consume| consume, more)
     }
+}
+
+/// With handlers on the thread where deliveries arrive.
+pub(crate) fn run_on_io(course: &Arc<Course>) -> Result<(), crate::failure::Failure> {
+    work::<Parcel>(course, route(course), Consume::on_io, |app| app)
 }
 
 /// Records in batches, without gzip.
 pub(crate) fn run_uncompressed(course: &Arc<Course>) -> Result<(), crate::failure::Failure> {
-    work::<Quake>(course, route(course), |app| app)
+    work::<Quake>(course, route(course), |consume| consume, |app| app)
 }
 
 /// With batches that form by themselves, in every scenario.
 pub(crate) fn run_adaptive(course: &Arc<Course>) -> Result<(), crate::failure::Failure> {
-    work::<Parcel>(course, route(course).batch(Batching::adaptive().max_bytes(BATCH)), |app| app)
+    work::<Parcel>(course, route(course).batch(Batching::adaptive().max_bytes(BATCH)), |consume| consume, |app| app)
 }
 
 /// Accepted messages are first written to the local disk, in groups.
 pub(crate) fn run_journaled(course: &Arc<Course>) -> Result<(), crate::failure::Failure> {
     let folder = tempfile::tempdir()?;
     let journal = Journal::options().flush(Flush::Grouped).open(folder.path().join("compare.journal"))?;
-    work::<Parcel>(course, route(course).journal(journal), |app| app)
+    work::<Parcel>(course, route(course).journal(journal), |consume| consume, |app| app)
 }
 
 fn route<T: Cargo>(course: &Course) -> Route<T> {
@@ -149,6 +154,7 @@ fn window(course: &Course) -> usize {
 fn work<T: Cargo>(
     course: &Arc<Course>,
     route: Route<T>,
+    place: impl FnOnce(Consume<T>) -> Consume<T>,
     more: impl FnOnce(App) -> App,
 ) -> Result<(), crate::failure::Failure> {
     System::new().block_on(async {
@@ -156,7 +162,7 @@ fn work<T: Cargo>(
         let out = app.publisher(route);
         let consume = Consume::<T>::queue(&course.queue).prefetch(course.terms.prefetch).retry(Retry::none());
         let counting = Arc::clone(course);
-        let service = app.consume(consume, move || Counter { course: Arc::clone(&counting) }).start().await?;
+        let service = app.consume(place(consume), move || Counter { course: Arc::clone(&counting) }).start().await?;
         service.ready().await?;
         let published = publish(course, &out).await;
         course.end();

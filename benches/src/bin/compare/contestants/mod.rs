@@ -23,6 +23,7 @@ pub(crate) fn run(contestant: Contestant, course: &Arc<Course>) -> Result<(), Fa
         Contestant::FluffleAdaptive => fluffle::run_adaptive(course),
         Contestant::FluffleJournaled => fluffle::run_journaled(course),
         Contestant::FluffleMetrics => fluffle::run_measured(course),
+        Contestant::FluffleOnIo => fluffle::run_on_io(course),
         Contestant::FluffleTraces => fluffle::run_traced(course),
         Contestant::FluffleUncompressed => fluffle::run_uncompressed(course),
     }

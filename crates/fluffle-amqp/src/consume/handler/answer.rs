@@ -74,7 +74,7 @@ where
     if let Some(future) = in_context.filter(|_| !around.is_empty()).and_then(Option::take) {
         let (reply, answer) = oneshot::channel();
         ctx.spawn(InContext::<F, A> { future: Some(future), around, reply: Some(reply) });
-        return Reply::Later(Answer::Apart(answer));
+        return Reply::Later(Answer::InContext(answer));
     }
     let (reply, mut answer) = oneshot::channel();
     if let Some(response) = response {
@@ -119,7 +119,9 @@ impl<F: Adapter, A: Actor> ActorFuture<A> for InContext<F, A> {
 pub(crate) enum Answer<F: Adapter> {
     /// Sent by actix; and the middleware that is told then.
     Actix(oneshot::Receiver<Result<F::Answer, Failure>>, Handlings),
-    /// Of a future that runs apart from the actor, or inside middleware; or how that future crashed.
+    /// Of a future in the actor's context, inside the middleware.
+    InContext(oneshot::Receiver<Said<F>>),
+    /// Of a future that runs apart from the actor; or how that future crashed.
     Apart(oneshot::Receiver<Said<F>>),
 }
 
@@ -132,7 +134,9 @@ impl<F: Adapter> Future for Answer<F> {
                 let said = ready!(answer.poll_unpin(cx)).map_err(|_| Crash::default());
                 Poll::Ready(std::mem::take(around).end(said, F::result))
             }
-            Answer::Apart(answer) => answer.poll_unpin(cx).map(|said| said.unwrap_or_else(|_| Err(Crash::default()))),
+            Answer::InContext(answer) | Answer::Apart(answer) => {
+                answer.poll_unpin(cx).map(|said| said.unwrap_or_else(|_| Err(Crash::default())))
+            }
         }
     }
 }
@@ -157,6 +161,11 @@ pub(crate) enum Answered<F: Adapter> {
 impl<F: Adapter> Unanswered<F> {
     pub(crate) fn new(duty: Option<Duty>, answer: Answer<F>) -> Self {
         Self { duty, answer }
+    }
+
+    /// Whether the answer comes even if the actor ends before.
+    pub(crate) fn outlives_its_actor(&self) -> bool {
+        matches!(self.answer, Answer::Apart(_))
     }
 
     fn give_away(&mut self) -> Self {

@@ -13,6 +13,7 @@ use crate::{
     },
     consume::{
         attempt::{attempt::Attempt, crash::Crash},
+        handler::on_io::OnIo,
         message::{delivery_info::DeliveryInfo, settled::Settled},
         spec::middleware::{HandlerResult, HandlerStep, Handling, Middleware},
     },
@@ -20,11 +21,20 @@ use crate::{
 
 /// The middleware of one consumer, the outermost first.
 #[derive(Clone, Default)]
-pub(crate) struct Middlewares(Arc<[Arc<dyn Middleware>]>);
+pub(crate) struct Middlewares {
+    all: Arc<[Arc<dyn Middleware>]>,
+    /// Times the handlers, together with their middleware, while they run on the `io` thread.
+    pub(crate) on_io: Option<Arc<OnIo>>,
+}
 
 impl Middlewares {
     pub(crate) fn new(outer: Vec<Arc<dyn Middleware>>, inner: Vec<Arc<dyn Middleware>>) -> Self {
-        Self(outer.into_iter().chain(inner).collect())
+        Self { all: outer.into_iter().chain(inner).collect(), on_io: None }
+    }
+
+    /// The same, for handlers that run on the `io` thread.
+    pub(crate) fn on_io(&self, on_io: Arc<OnIo>) -> Self {
+        Self { all: Arc::clone(&self.all), on_io: Some(on_io) }
     }
 
     /// A handler is about to be given `attempt`, or item `index` of it. An error says why it must not be: a refusal, or
@@ -34,8 +44,8 @@ impl Middlewares {
         attempt: &Arc<Attempt>,
         index: Option<usize>,
     ) -> Result<Handlings, Result<Failure, Crash>> {
-        let mut begun = Handlings { all: Vec::new(), trace: trace(attempt, index) };
-        if self.0.is_empty() {
+        let mut begun = Handlings { all: Vec::new(), trace: trace(attempt, index), on_io: self.on_io.clone() };
+        if self.all.is_empty() {
             return Ok(begun);
         }
         let delivery = match (attempt.contents(), index) {
@@ -48,7 +58,7 @@ impl Middlewares {
             }
             (None, _) => DeliveryInfo::whole(attempt, None),
         };
-        for middleware in self.0.iter() {
+        for middleware in self.all.iter() {
             let refused = match catch_unwind(AssertUnwindSafe(|| {
                 let handling = middleware.before(&delivery)?;
                 let about = (handling.trace(), handling.on_settled());
@@ -107,7 +117,7 @@ fn trace(attempt: &Arc<Attempt>, index: Option<usize>) -> Option<Arc<dyn Carrier
 
 impl fmt::Debug for Middlewares {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Middlewares").field(&self.0.len()).finish()
+        f.debug_tuple("Middlewares").field(&self.all.len()).finish()
     }
 }
 
@@ -118,37 +128,24 @@ pub(crate) struct Handlings {
     all: Vec<Box<dyn Handling>>,
     /// The trace that the handler's code belongs to, if there is one.
     trace: Option<Arc<dyn Carrier>>,
+    /// If the handler runs on the `io` thread.
+    on_io: Option<Arc<OnIo>>,
 }
 
 impl Handlings {
     /// Whether the handler's code runs as it would by itself.
     pub(crate) fn is_empty(&self) -> bool {
-        self.all.is_empty() && self.trace.is_none()
+        self.all.is_empty() && self.trace.is_none() && self.on_io.is_none()
     }
 
     /// Runs the handler's code inside the middleware, and inside the message's trace. A panic of the handler unwinds
     /// from here as it would without middleware; a panic of a middleware is an error.
     pub(crate) fn step<T>(&mut self, run: impl FnOnce() -> T) -> Result<T, Crash> {
-        match &self.trace {
-            Some(trace) => within_that_of(Arc::clone(trace), || self.step_inside(run)),
-            None => self.step_inside(run),
-        }
-    }
-
-    fn step_inside<T>(&mut self, run: impl FnOnce() -> T) -> Result<T, Crash> {
-        if self.all.is_empty() {
-            return Ok(run());
-        }
-        let (mut run, mut ran, mut crash) = (Some(run), None, None);
-        nest(&mut self.all, &mut crash, &mut || {
-            if let Some(run) = run.take() {
-                ran = Some(catch_unwind(AssertUnwindSafe(run)));
-            }
-        });
-        match (ran, crash) {
-            (Some(Err(panic)), _) => resume_unwind(panic),
-            (Some(Ok(done)), None) => Ok(done),
-            (_, crash) => Err(crash.unwrap_or_default()),
+        let Self { all, trace, on_io } = self;
+        let _timed = on_io.as_deref().map(OnIo::begin);
+        match trace {
+            Some(trace) => within_that_of(Arc::clone(trace), || step_inside(all, run)),
+            None => step_inside(all, run),
         }
     }
 
@@ -174,9 +171,27 @@ impl Drop for Handlings {
     fn drop(&mut self) {
         if !self.all.is_empty() {
             // Nobody waits for what this says: the message is charged already.
-            let rest = Self { all: std::mem::take(&mut self.all), trace: None };
+            let rest = Self { all: std::mem::take(&mut self.all), trace: None, on_io: None };
             let _ = rest.end(Err::<(), _>(Crash::default()), |()| HandlerResult::Crashed);
         }
+    }
+}
+
+/// Runs the handler's code inside the middleware.
+fn step_inside<T>(handlings: &mut [Box<dyn Handling>], run: impl FnOnce() -> T) -> Result<T, Crash> {
+    if handlings.is_empty() {
+        return Ok(run());
+    }
+    let (mut run, mut ran, mut crash) = (Some(run), None, None);
+    nest(handlings, &mut crash, &mut || {
+        if let Some(run) = run.take() {
+            ran = Some(catch_unwind(AssertUnwindSafe(run)));
+        }
+    });
+    match (ran, crash) {
+        (Some(Err(panic)), _) => resume_unwind(panic),
+        (Some(Ok(done)), None) => Ok(done),
+        (_, crash) => Err(crash.unwrap_or_default()),
     }
 }
 

@@ -38,6 +38,7 @@ use crate::{
             calls::Calls,
             crash_log::CrashLog,
             duty::Duty,
+            on_io::{OnIo, Stay},
         },
         intake::seen::Seen,
         message::identity,
@@ -47,6 +48,10 @@ use crate::{
 
 /// How many messages are handled in one turn. Then the actor's other futures, messages and timers get a turn.
 const BUDGET: usize = 64;
+
+/// On the `io` thread a turn also ends after this time, because connections, publishers and other consumers wait for
+/// the same thread.
+const TURN_ON_IO: Duration = Duration::from_millis(1);
 
 /// Makes the dispatchers of one consumer's handler instances.
 #[derive(Clone)]
@@ -73,6 +78,7 @@ impl<D: Adapter, F: Fn() -> D> Feeder<F> {
             current: None,
             looked_up: None,
             unanswered: FuturesUnordered::new(),
+            stay: self.middleware.on_io.as_deref().map(OnIo::stay),
             crash_log,
         }
     }
@@ -96,6 +102,8 @@ pub(crate) struct Dispatch<F: Adapter> {
     /// With effectively once: the batch whose items are being looked up.
     looked_up: Option<LocalBoxFuture<'static, LookedUp>>,
     unanswered: FuturesUnordered<Unanswered<F>>,
+    /// If the handler runs on the `io` thread: until when.
+    stay: Option<Stay>,
     crash_log: Arc<CrashLog>,
 }
 
@@ -291,6 +299,13 @@ impl<F: Adapter> Dispatch<F> {
         }
     }
 
+    /// Whether this actor may end now without a loss: what is unanswered is answered all the same, and the next actor
+    /// goes on with the rest. With a concurrency of 1, that must not begin before the last message is answered.
+    fn is_idle(&self) -> bool {
+        let may_go = self.concurrency > 1;
+        self.looked_up.is_none() && self.unanswered.iter().all(|one| may_go && one.outlives_its_actor())
+    }
+
     /// Hands over the next item of the open batch, or if there is none, the next job. Pending if there is neither.
     fn poll_hand_over<A>(&mut self, actor: &mut A, ctx: &mut Context<A>, cx: &mut TaskContext<'_>) -> Poll<Option<()>>
     where
@@ -379,10 +394,16 @@ where
 
     fn poll(mut self: Pin<&mut Self>, actor: &mut A, ctx: &mut Context<A>, cx: &mut TaskContext<'_>) -> Poll<()> {
         let this = &mut *self;
+        let leaves = this.stay.as_mut().is_some_and(|stay| stay.is_over(cx));
+        let begun_on_io = this.stay.is_some().then(Instant::now);
         let mut budget = BUDGET;
         loop {
             let mut progress = false;
-            while !ctx.waiting() && budget > 0 && this.unanswered.len() < this.concurrency {
+            while !ctx.waiting()
+                && budget > 0
+                && this.unanswered.len() < this.concurrency
+                && (!leaves || this.looked_up.is_some())
+            {
                 match this.poll_hand_over(actor, ctx, cx) {
                     Poll::Ready(Some(())) => {}
                     Poll::Ready(None) => return Poll::Ready(()),
@@ -390,6 +411,9 @@ where
                 }
                 budget -= 1;
                 progress = true;
+                if begun_on_io.is_some_and(|begun| begun.elapsed() > TURN_ON_IO) {
+                    budget = 0;
+                }
             }
             while let Poll::Ready(Some(answered)) = this.unanswered.poll_next_unpin(cx) {
                 match answered {
@@ -401,6 +425,9 @@ where
                     }
                 }
                 progress = true;
+            }
+            if leaves && !ctx.waiting() && this.is_idle() {
+                return Poll::Ready(());
             }
             if budget == 0 {
                 cx.waker().wake_by_ref();

@@ -11,3 +11,4 @@ pub(crate) mod delivery;
 pub(crate) mod dispatch;
 pub(crate) mod duty;
 pub(crate) mod handles;
+pub(crate) mod on_io;

@@ -14,6 +14,7 @@ use crate::{
         retry::Retry,
         seen_store::SeenStore,
         stream::StreamReader,
+        threads::Threads,
     },
     flow::{
         breaker::{CircuitBreaker, KillSwitch},
@@ -49,6 +50,7 @@ const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// | [`rate_limit`](Consume::rate_limit) | none | how fast handlers are given deliveries |
 /// | [`circuit_breaker`](Consume::circuit_breaker) | none | stops while something that handlers need is down |
 /// | [`kill_switch`](Consume::kill_switch) | none | stops when too many messages end as dead letters |
+/// | [`on_io`](Consume::on_io), [`blocking`](Consume::blocking) | no | which threads run the handlers |
 /// | [`middleware`](Consume::middleware) | the service's | runs around each call of a handler |
 /// | [`dead_letter_queue`](Consume::dead_letter_queue) | `<queue>.dead` | declared for you |
 ///
@@ -95,16 +97,6 @@ pub struct Consume<T, R = ()> {
     pub(crate) aliased: Vec<String>,
     pub(crate) wire: Wire<T>,
     pub(crate) reply: PhantomData<fn() -> R>,
-}
-
-/// Which threads run the handlers of a consumer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Threads {
-    /// Up to one arbiter a core for this consumer alone; its instances share them.
-    #[default]
-    Shared,
-    /// One arbiter for each instance.
-    Own,
 }
 
 impl<T, R> Consume<T, R> {
@@ -352,16 +344,6 @@ impl<T, R> Consume<T, R> {
     #[must_use]
     pub fn handler_intensity(mut self, intensity: Intensity) -> Self {
         self.handler_intensity = intensity;
-        self
-    }
-
-    /// Gives each instance a thread of its own, for handlers that block their thread (files, synchronous clients, long
-    /// computations). While one instance blocks, the other instances, other consumers and all connections go on.
-    /// Without this setting, the instances of one consumer share threads: a handler that blocks may stop other
-    /// instances of its own consumer, but nothing else.
-    #[must_use]
-    pub fn blocking(mut self) -> Self {
-        self.threads = Threads::Own;
         self
     }
 

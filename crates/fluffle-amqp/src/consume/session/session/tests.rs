@@ -392,4 +392,5 @@ async fn a_message_that_failed_for_good_frees_its_key_before_its_copy_has_a_plac
     .await;
 }
 
+mod same_turn;
 mod streams;
