@@ -133,7 +133,7 @@ fn only_packages(metadata: &Value, folder: &Path) -> Result<(), Failure> {
 }
 
 fn metadata_of(service: &Path) -> Result<Value, Failure> {
-    metadata(service, &["--offline"])
+    metadata(service, &[])
 }
 
 /// What Cargo says of the packages of a folder.

@@ -6,11 +6,7 @@ use crate::{
     base::written::{
         BackoffWritten, Choice, Flag, IntensityWritten, LimitsWritten, Size, Span, Switchable, Whole, Word, Written, or,
     },
-    consume::spec::{
-        consume::{Consume, Threads},
-        guarantee::Guarantee,
-        retry::RetrySettings,
-    },
+    consume::spec::{consume::Consume, guarantee::Guarantee, retry::RetrySettings, threads::Threads},
     flow::{
         breaker::{CircuitBreaker, KillSwitch},
         flow_written::RateLimitWritten,
@@ -201,8 +197,8 @@ impl<T, R> Consume<T, R> {
             handler_intensity: or(handler_intensity, self.handler_intensity),
             threads: match blocking.map(Written::value) {
                 Some(true) => Threads::Own,
-                Some(false) => Threads::Shared,
-                None => self.threads,
+                Some(false) if self.threads == Threads::Own => Threads::Shared,
+                _ => self.threads,
             },
             exclusive: or(exclusive, self.exclusive),
             priority: priority.map(Written::value).or(self.priority),
