@@ -43,9 +43,9 @@ pub(crate) enum Scope<'a> {
 /// that were declared before the error stay, and declaring again starts over.
 ///
 /// Queues that [cannot be reached](TopologyErrorKind::Unreachable) are left out, and everything else is declared. The
-/// result tells of them. A queue that `exists` calls one that is there counts as not reached, too, if the broker does not
-/// answer for it within [`EXISTING_LIMIT`]: RabbitMQ 4.0 looks for the node of a classic queue for a minute before it
-/// says that the node is down.
+/// result tells of them. If a queue is there, as `exists` says, and the broker does not answer for it within
+/// [`EXISTING_LIMIT`], it counts as not reached, too: RabbitMQ 4.0 looks for the node of a classic queue for a minute
+/// before it says that the node is down.
 ///
 /// `peer` is the broker: if it is too old for an argument of a queue, nothing is declared.
 ///
