@@ -169,13 +169,16 @@ async fn declare(shared: &ConnectionShared, socket: &Socket, scope: Scope<'_>) -
 /// Declares everything but exclusive queues. Queues that cannot be reached are left for later, and so are those that
 /// another connection could not reach, so that nothing else waits for them.
 async fn declare_shared(shared: &ConnectionShared, socket: &Socket) -> Result<(), ExitError> {
-    let without = shared.learned.unreached.names();
-    let topology = shared.topology.get();
-    let tried = topology.queues().filter(|queue| !queue.is_exclusive()).map(|queue| queue.name().to_owned());
-    let tried: Vec<String> = tried.filter(|queue| !without.contains(queue)).collect();
-    let unreached = declare(shared, socket, Scope::Shared { without: &without }).await?;
-    shared.learned.unreached.found(&tried, &unreached);
-    Ok(())
+    let declaring = async {
+        let without = shared.learned.unreached.names();
+        let topology = shared.topology.get();
+        let tried = topology.queues().filter(|queue| !queue.is_exclusive()).map(|queue| queue.name().to_owned());
+        let tried: Vec<String> = tried.filter(|queue| !without.contains(queue)).collect();
+        let unreached = declare(shared, socket, Scope::Shared { without: &without }).await?;
+        shared.learned.unreached.found(&tried, &unreached);
+        Ok(())
+    };
+    shared.declarations.share(declaring).await
 }
 
 /// Declares the topology if something of it is missing, or else, if it is time, the queues that could not be reached.

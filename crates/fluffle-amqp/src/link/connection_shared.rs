@@ -14,8 +14,8 @@ use crate::{
         observer::Listeners,
     },
     link::{
-        broker::Broker, endpoint_order::Turn, learned::Learned, losses::Losses, outage::Outage, standing::Standing,
-        too_many_channels::TooManyChannels, topology_store::TopologyStore,
+        broker::Broker, declarations::Declarations, endpoint_order::Turn, learned::Learned, losses::Losses,
+        outage::Outage, standing::Standing, too_many_channels::TooManyChannels, topology_store::TopologyStore,
     },
 };
 
@@ -37,6 +37,7 @@ pub(crate) struct ConnectionShared {
     pub(crate) slots_in_use: AtomicUsize,
     pub(super) connects: AtomicU64,
     pub(super) losses: Losses,
+    pub(super) declarations: Declarations,
     /// How many times lapin's parser could not read the incoming bytes.
     pub(crate) deaths_in_parser: watch::Sender<u32>,
 }
@@ -65,6 +66,7 @@ impl ConnectionShared {
             slots_in_use: AtomicUsize::new(0),
             connects: AtomicU64::new(0),
             losses: Losses::default(),
+            declarations: Declarations::default(),
             deaths_in_parser: watch::Sender::new(0),
         })
     }

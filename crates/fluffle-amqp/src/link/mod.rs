@@ -7,6 +7,7 @@ pub(crate) mod channel;
 pub(crate) mod class;
 pub(crate) mod connection;
 pub(crate) mod connection_shared;
+mod declarations;
 pub(crate) mod declare;
 pub(crate) mod depth;
 pub(crate) mod endpoint;

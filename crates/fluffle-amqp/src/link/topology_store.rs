@@ -10,18 +10,18 @@ use crate::topology::{Destination, Queue, Topology, TopologyError};
 /// The application's topology, and the queues that consumers and requesters add.
 #[derive(Default)]
 pub(crate) struct TopologyStore {
-    topology: Mutex<Topology>,
+    topology: Mutex<Arc<Topology>>,
     /// Whether something of it seems to be missing on the broker.
     wanted: AtomicBool,
 }
 
 impl TopologyStore {
     pub(crate) fn new(topology: Topology) -> Arc<Self> {
-        Arc::new(Self { topology: Mutex::new(topology), wanted: AtomicBool::new(false) })
+        Arc::new(Self { topology: Mutex::new(Arc::new(topology)), wanted: AtomicBool::new(false) })
     }
 
-    pub(crate) fn get(&self) -> Topology {
-        self.topology.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn get(&self) -> Arc<Topology> {
+        Arc::clone(&self.topology.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Where messages with this routing key go.
@@ -48,7 +48,7 @@ impl TopologyStore {
     /// Adds the entities of `other`. An entity that is in both must have the same properties.
     pub(crate) fn add(&self, other: Topology) -> Result<(), TopologyError> {
         let mut topology = self.topology.lock().unwrap_or_else(PoisonError::into_inner);
-        *topology = topology.clone().merge(other)?;
+        *topology = Arc::new(Topology::clone(&topology).merge(other)?);
         Ok(())
     }
 }

@@ -43,7 +43,7 @@ use crate::{
 
 /// The values that all lanes of one consumer share.
 struct Common<D, F> {
-    application: Topology,
+    application: Arc<Topology>,
     guard: Arc<Guard>,
     patience: Patience,
     seen: Option<Seen>,
