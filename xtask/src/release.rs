@@ -1,7 +1,7 @@
 //! The packages for crates.io: made, built, and used by the first service of a new user.
 
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -41,6 +41,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         command
     };
     step::run("making the packages", &mut all(&["package", "--no-verify", "--quiet"]))?;
+    forget_earlier(&packages)?;
     // Builds each from its package, and has dependencies between them found among the packages, as if published.
     step::run("publishing to nowhere, in the order of dependencies", &mut all(&["publish", "--dry-run"]))?;
     let elsewhere = tempfile::tempdir().map_err(|error| Failure(format!("no temporary folder: {error}")))?;
@@ -54,6 +55,23 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     step::run("testing a service that has the packages alone", &mut test)?;
     only_packages(&metadata_of(&service)?, elsewhere.path())?;
     eprintln!("==> {} packages can be published", packages.len());
+    Ok(())
+}
+
+/// Removes what Cargo has unpacked of these packages in an earlier run: it would take that for the packages of this one,
+/// because the versions are the same.
+fn forget_earlier(packages: &[Package]) -> Result<(), Failure> {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
+    let registries = home.and_then(|home| fs::read_dir(home.join("registry/src")).ok());
+    for registry in registries.into_iter().flatten().flatten() {
+        for Package { name, version } in packages {
+            let unpacked = registry.path().join(format!("{name}-{version}"));
+            if unpacked.exists() {
+                fs::remove_dir_all(&unpacked).map_err(|error| Failure(format!("{}: {error}", unpacked.display())))?;
+            }
+        }
+    }
     Ok(())
 }
 
