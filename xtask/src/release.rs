@@ -41,7 +41,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         command
     };
     step::run("making the packages", &mut all(&["package", "--no-verify", "--quiet"]))?;
-    forget_earlier(&packages)?;
+    forget_earlier(&packages, &target)?;
     // Builds each from its package, and has dependencies between them found among the packages, as if published.
     step::run("publishing to nowhere, in the order of dependencies", &mut all(&["publish", "--dry-run"]))?;
     let elsewhere = tempfile::tempdir().map_err(|error| Failure(format!("no temporary folder: {error}")))?;
@@ -58,21 +58,27 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Removes what Cargo has unpacked of these packages in an earlier run: it would take that for the packages of this one,
-/// because the versions are the same.
-fn forget_earlier(packages: &[Package]) -> Result<(), Failure> {
+/// Removes what Cargo has unpacked and built of these packages in an earlier run. It would take that for the packages of
+/// this one, because the versions are the same.
+fn forget_earlier(packages: &[Package], target: &Path) -> Result<(), Failure> {
     let home = env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
-    let registries = home.and_then(|home| fs::read_dir(home.join("registry/src")).ok());
-    for registry in registries.into_iter().flatten().flatten() {
-        for Package { name, version } in packages {
-            let unpacked = registry.path().join(format!("{name}-{version}"));
-            if unpacked.exists() {
-                fs::remove_dir_all(&unpacked).map_err(|error| Failure(format!("{}: {error}", unpacked.display())))?;
-            }
-        }
+    let home = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo"))).unwrap_or_default();
+    let registries = folders_in(&home.join("registry/src"));
+    let is_ours = |folder: &&PathBuf| {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        packages.iter().any(|package| name.starts_with(&format!("{}-", package.name)))
+    };
+    let unpacked: Vec<PathBuf> = registries.iter().flat_map(|registry| folders_in(registry)).collect();
+    let built = folders_in(&target.join("debug/.fingerprint"));
+    for folder in unpacked.iter().chain(&built).filter(is_ours) {
+        fs::remove_dir_all(folder).map_err(|error| Failure(format!("{}: {error}", folder.display())))?;
     }
     Ok(())
+}
+
+/// What is in a folder; nothing, if there is none.
+fn folders_in(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
 /// The packages of the workspace that do not say `publish = false`.
