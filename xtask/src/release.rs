@@ -58,8 +58,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Removes what Cargo has unpacked and built of these packages in an earlier run. It would take that for the packages of
-/// this one, because the versions are the same.
+/// Removes what Cargo has unpacked and built of these packages in an earlier run. Cargo would take it for the packages
+/// of this run, because the versions are the same.
 fn forget_earlier(packages: &[Package], target: &Path) -> Result<(), Failure> {
     let home = env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo"))).unwrap_or_default();
