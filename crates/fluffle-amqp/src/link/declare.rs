@@ -17,7 +17,7 @@ use crate::{
         unreached::Unreached,
     },
     topology::{
-        ArgumentValue, Arguments, Binding, Entity, Exchange, ExchangeKind, Queue, Topology, TopologyError,
+        ArgumentValue, Arguments, Binding, Entity, Exchange, ExchangeKind, Queue, QueueKind, Topology, TopologyError,
         TopologyErrorKind,
     },
 };
@@ -43,8 +43,8 @@ pub(crate) enum Scope<'a> {
 /// that were declared before the error stay, and declaring again starts over.
 ///
 /// Queues that [cannot be reached](TopologyErrorKind::Unreachable) are left out, and everything else is declared. The
-/// result tells of them. If a queue is there, as `exists` says, and the broker does not answer for it within
-/// [`EXISTING_LIMIT`], it counts as not reached, too: RabbitMQ 4.0 looks for the node of a classic queue for a minute
+/// result tells of them. If a durable classic queue is there, as `exists` says, and the broker does not answer for it
+/// within [`EXISTING_LIMIT`], it counts as not reached, too: RabbitMQ 4.0 looks for the node of such a queue for a minute
 /// before it says that the node is down.
 ///
 /// `peer` is the broker: if it is too old for an argument of a queue, nothing is declared.
@@ -74,10 +74,11 @@ pub(crate) async fn declare(
     }
     let (mut reached, mut unreached) = (Vec::with_capacity(queues.len()), Vec::new());
     for queue in &queues {
-        declaration.limit = if exists(queue.name()) { limit.min(EXISTING_LIMIT) } else { limit };
+        let may_be_away = lives_on_one_node(queue) && exists(queue.name());
+        declaration.limit = if may_be_away { limit.min(EXISTING_LIMIT) } else { limit };
         let declared = declaration.queue(queue).await;
         declaration.limit = limit;
-        match declared.map_err(|error| unreached_if(exists(queue.name()), error)) {
+        match declared.map_err(|error| unreached_if(may_be_away, error)) {
             Ok(()) => reached.push(queue),
             Err(error) => {
                 unreached.push(Unreached::new(queue, error)?);
@@ -186,10 +187,16 @@ impl Declaration {
     }
 }
 
-/// That the broker did not answer for a queue that `exists` says that the queue cannot be reached.
-fn unreached_if(exists: bool, error: TopologyError) -> TopologyError {
+/// Whether the queue is on one node and stays there while the node is down. Any other queue is declared before its
+/// connection is up, however long that takes: if it is gone with its bindings, what is published meanwhile would miss it.
+fn lives_on_one_node(queue: &Queue) -> bool {
+    queue.kind() == QueueKind::Classic && queue.is_durable() && !queue.is_auto_delete()
+}
+
+/// An unanswered declaration of a queue whose node may be down says that the queue cannot be reached.
+fn unreached_if(may_be_away: bool, error: TopologyError) -> TopologyError {
     match error.kind() {
-        TopologyErrorKind::Timeout { entity: Some(entity), limit } if exists => {
+        TopologyErrorKind::Timeout { entity: Some(entity), limit } if may_be_away => {
             let text = format!("the broker did not answer its declaration within {limit:?}");
             TopologyError::new(TopologyErrorKind::Unreachable { entity: entity.clone(), node: None, text })
         }

@@ -1,4 +1,4 @@
-//! What can be switched off.
+//! Settings that `false` switches off.
 
 use std::{fmt, marker::PhantomData};
 
@@ -15,7 +15,7 @@ pub(crate) enum Switchable<T> {
 }
 
 impl<T> Switchable<T> {
-    /// What is written if anything is, or else what the code says.
+    /// The written setting, or the one in code if nothing is written.
     pub(crate) fn over<V>(written: Option<Self>, code: Option<V>, made: impl FnOnce(T, Option<V>) -> V) -> Option<V> {
         match written {
             None => code,

@@ -1,4 +1,4 @@
-//! What stands for the value of a setting.
+//! The value of a setting, as it is written in a file or a variable.
 
 use std::fmt;
 

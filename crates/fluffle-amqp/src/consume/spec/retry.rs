@@ -40,7 +40,7 @@ pub struct Retry {
     first: Duration,
     factor: f64,
     max_delay: Duration,
-    /// What the four above amount to.
+    /// The waits that result from the four fields above.
     delays: Vec<Duration>,
     jitter: f64,
     in_process_below: Duration,
