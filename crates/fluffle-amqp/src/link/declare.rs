@@ -44,8 +44,8 @@ pub(crate) enum Scope<'a> {
 ///
 /// Queues that [cannot be reached](TopologyErrorKind::Unreachable) are left out, and everything else is declared. The
 /// result tells of them. If a durable classic queue is there, as `exists` says, and the broker does not answer for it
-/// within [`EXISTING_LIMIT`], it counts as not reached, too: RabbitMQ 4.0 looks for the node of such a queue for a minute
-/// before it says that the node is down.
+/// within [`EXISTING_LIMIT`], it counts as not reached, too: RabbitMQ 4.0 looks for the node of such a queue for a
+/// minute before it says that the node is down.
 ///
 /// `peer` is the broker: if it is too old for an argument of a queue, nothing is declared.
 ///
@@ -188,7 +188,7 @@ impl Declaration {
 }
 
 /// Whether the queue is on one node and stays there while the node is down. Any other queue is declared before its
-/// connection is up, however long that takes: if it is gone with its bindings, what is published meanwhile would miss it.
+/// connection is up, however long that takes: if it is gone with its bindings, what is published then would miss it.
 fn lives_on_one_node(queue: &Queue) -> bool {
     queue.kind() == QueueKind::Classic && queue.is_durable() && !queue.is_auto_delete()
 }
