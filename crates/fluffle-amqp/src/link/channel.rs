@@ -25,10 +25,11 @@ use crate::{
     link::{
         bounded::{OPERATION_TIMEOUT, OperationError, bounded},
         class::{Class, ClientError, Operation, classify, reply},
-        connection::{ConnectionActor, Declare, LeaveNode, OpenChannel},
+        connection::{ConnectionActor, LeaveNode, OpenChannel},
         connection_shared::ConnectionShared,
         outage::{Seat, Traffic},
         socket,
+        topology_parts::{Declare, Missing},
     },
 };
 
@@ -67,7 +68,8 @@ pub(crate) struct ChannelShared {
     mode: Mode,
     seat: Arc<Seat>,
     generation: AtomicU64,
-    redeclare: AtomicBool,
+    /// What is to be declared before the next channel opens.
+    missing: Mutex<Missing>,
     /// Whether the present channel has been used successfully.
     proven: AtomicBool,
     events: Listeners<ChannelEvent>,
@@ -101,10 +103,11 @@ impl ChannelShared {
         traffic: Option<Weak<dyn Traffic>>,
     ) -> Arc<Self> {
         let seat = connection.outage.seat(traffic);
-        let (generation, redeclare, proven) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
+        let (generation, proven) = (AtomicU64::new(0), AtomicBool::new(false));
         let events = connection.channel_events(&name);
         let open = Mutex::new((false, Instant::now()));
-        Arc::new(Self { name, connection, mode, seat, generation, redeclare, proven, events, open })
+        let missing = Mutex::default();
+        Arc::new(Self { name, connection, mode, seat, generation, missing, proven, events, open })
     }
 
     /// Notes that the present channel has been used successfully. If it is lost, the next channel is opened with the
@@ -126,7 +129,7 @@ impl ChannelShared {
             connection,
             mode,
             generation: AtomicU64::new(self.generation.load(Ordering::Relaxed)),
-            redeclare: AtomicBool::new(true),
+            missing: Mutex::new(Missing::Unknown),
             proven: AtomicBool::new(false),
             open: Mutex::new((false, Instant::now())),
         })
@@ -134,7 +137,18 @@ impl ChannelShared {
 
     /// Declares the topology again before the next channel opens, because an entity of it was deleted.
     pub(crate) fn redeclare(&self) {
-        self.redeclare.store(true, Ordering::Relaxed);
+        self.misses(Missing::Unknown);
+    }
+
+    /// Declares what is new in the topology before the next channel opens, because the connection may have declared it
+    /// before.
+    pub(crate) fn declare_added(&self) {
+        self.misses(Missing::Added);
+    }
+
+    fn misses(&self, what: Missing) {
+        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        *missing = what.max(*missing);
     }
 }
 
@@ -245,10 +259,11 @@ async fn open(
     shared: Arc<ChannelShared>,
     connection: SupervisedAddr<ConnectionActor>,
 ) -> Result<lapin::Channel, ExitError> {
-    if shared.redeclare.swap(false, Ordering::Relaxed)
-        && let Err(error) = ask(&connection, Declare::Shared).await
+    let missing = std::mem::take(&mut *shared.missing.lock().unwrap_or_else(PoisonError::into_inner));
+    if let Some(declaration) = missing.declaration()
+        && let Err(error) = ask(&connection, declaration).await
     {
-        shared.redeclare();
+        shared.misses(missing);
         return Err(error);
     }
     if let Mode::Consume { exclusive, .. } = &shared.mode

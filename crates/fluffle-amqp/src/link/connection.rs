@@ -23,12 +23,10 @@ use crate::{
         broker::Broker,
         class::{Class, ClientError, Operation, classify, reply},
         connection_shared::ConnectionShared,
-        declare::{self, Scope},
         endpoint::Endpoint,
         socket::{self, ConnectError, Socket},
-        unreached::Unreached,
+        topology_parts::{Declare, declare_added, declare_again, declare_exclusive, declare_shared},
     },
-    topology::TopologyError,
 };
 
 /// How often the actor checks the state of its connection even if lapin reports nothing.
@@ -157,56 +155,6 @@ fn refused(shared: &ConnectionShared, error: ConnectError) -> ExitError {
             ExitError::transient(error)
         }
     }
-}
-
-async fn declare(shared: &ConnectionShared, socket: &Socket, scope: Scope<'_>) -> Result<Vec<Unreached>, ExitError> {
-    let topology = shared.topology.get();
-    let open = async || socket.connection.create_channel().await;
-    let exists = |queue: &str| shared.learned.unreached.exists(queue);
-    declare::declare(&topology, open, scope, Some(&socket.peer), exists, OPERATION_TIMEOUT).await.map_err(exit)
-}
-
-/// Declares everything but exclusive queues. Queues that cannot be reached are left for later, and so are those that
-/// another connection could not reach, so that nothing else waits for them.
-async fn declare_shared(shared: &ConnectionShared, socket: &Socket) -> Result<(), ExitError> {
-    let declaring = async {
-        let without = shared.learned.unreached.names();
-        let topology = shared.topology.get();
-        let tried = topology.queues().filter(|queue| !queue.is_exclusive()).map(|queue| queue.name().to_owned());
-        let tried: Vec<String> = tried.filter(|queue| !without.contains(queue)).collect();
-        let unreached = declare(shared, socket, Scope::Shared { without: &without }).await?;
-        shared.learned.unreached.found(&tried, &unreached);
-        Ok(())
-    };
-    shared.declarations.share(declaring).await
-}
-
-/// Declares the topology if something of it is missing, or else, if it is time, the queues that could not be reached.
-async fn declare_again(shared: &ConnectionShared, socket: &Socket) -> Result<(), ExitError> {
-    if shared.topology.take_wanted() {
-        return declare_shared(shared, socket).await;
-    }
-    let due = shared.learned.unreached.due();
-    if due.is_empty() {
-        return Ok(());
-    }
-    let names: Vec<&str> = due.iter().map(String::as_str).collect();
-    let unreached = declare(shared, socket, Scope::Queues(&names)).await?;
-    shared.learned.unreached.found(&due, &unreached);
-    Ok(())
-}
-
-/// Declares exclusive queues.
-async fn declare_exclusive(shared: &ConnectionShared, socket: &Socket, queues: &[String]) -> Result<(), ExitError> {
-    let names: Vec<&str> = queues.iter().map(String::as_str).collect();
-    match declare(shared, socket, Scope::Queues(&names)).await?.pop() {
-        Some(unreached) => Err(exit(unreached.why)),
-        None => Ok(()),
-    }
-}
-
-fn exit(error: TopologyError) -> ExitError {
-    if error.is_permanent() { ExitError::permanent(error) } else { ExitError::transient(error) }
 }
 
 impl ConnectionActor {
@@ -370,16 +318,6 @@ impl Handler<OpenChannel> for ConnectionActor {
     }
 }
 
-/// Asks for a declaration of part of the topology: of exclusive queues, or of everything after an entity was deleted.
-#[derive(Message)]
-#[rtype(result = "Result<(), ExitError>")]
-pub(crate) enum Declare {
-    /// Everything but exclusive queues.
-    Shared,
-    /// The exclusive queues of these names, and their bindings.
-    Exclusive(Vec<String>),
-}
-
 impl Handler<Declare> for ConnectionActor {
     type Result = ResponseFuture<Result<(), ExitError>>;
 
@@ -395,6 +333,7 @@ impl Handler<Declare> for ConnectionActor {
             };
             match &what {
                 Declare::Shared => declare_shared(&shared, &socket).await,
+                Declare::Added => declare_added(&shared, &socket).await,
                 Declare::Exclusive(queues) => declare_exclusive(&shared, &socket, queues).await,
             }
         })

@@ -5,6 +5,8 @@ use std::sync::{
     atomic::{AtomicU16, Ordering},
 };
 
+use tokio::sync::Mutex;
+
 use crate::{
     base::observer::Observers,
     link::{endpoint_order::Endpoints, outage::Away, unreached::UnreachedQueues},
@@ -20,6 +22,8 @@ pub(crate) struct Learned {
     pub(crate) away: Arc<Away>,
     pub(crate) endpoints: Arc<Endpoints>,
     pub(crate) unreached: UnreachedQueues,
+    /// Held by the connection that declares what consumers have added.
+    pub(super) adding: Mutex<()>,
 }
 
 impl Learned {

@@ -25,6 +25,7 @@ pub(crate) mod socket;
 pub(crate) mod standing;
 pub(crate) mod tls;
 mod too_many_channels;
+pub(crate) mod topology_parts;
 pub(crate) mod topology_store;
 pub(crate) mod unreached;
 pub(crate) mod uri;

@@ -173,8 +173,12 @@ impl Service {
         let mode = Mode::Consume { prefetch: settings.prefetch, exclusive };
         let shared =
             ChannelShared::new(name.to_string(), Arc::clone(&slot.place.shared), mode, Some(settings.traffic()));
-        // The connection may have declared the topology before the side queues were added to it.
-        shared.redeclare();
+        if common.application.find_queue(&consume.queue).is_some_and(Queue::ends_unused) {
+            shared.redeclare();
+        } else {
+            // The connection may have declared the topology before the side queues were added to it.
+            shared.declare_added();
+        }
         let channel = channel::spec(&shared, &slot.place.connection).on(self.io());
         let consumer = session::actor::spec(&settings, &shared, &channel.addr()).on(self.io());
         let (remove, removal) = oneshot::channel();

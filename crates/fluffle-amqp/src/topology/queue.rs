@@ -383,6 +383,11 @@ impl Queue {
         self.prefix.as_deref()
     }
 
+    /// Whether the broker deletes the queue when nobody uses it.
+    pub(crate) fn ends_unused(&self) -> bool {
+        self.auto_delete || self.arguments.contains_key("x-expires")
+    }
+
     pub(super) fn expires_messages(&self) -> bool {
         self.arguments.contains_key("x-message-ttl")
     }

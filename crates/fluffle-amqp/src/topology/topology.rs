@@ -1,14 +1,11 @@
 //! The topology: its entities, how two are merged, and what makes one invalid.
 
-use std::collections::{BTreeMap, HashMap};
-
-use crate::topology::{
-    cycle,
-    error::{Entity, TopologyError},
-    exchange::Exchange,
-    queue::Queue,
-    queue_rules, weights,
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
 };
+
+use crate::topology::{cycle, error::TopologyError, exchange::Exchange, queue::Queue, queue_rules, weights};
 
 /// The exchanges, queues and bindings of a service.
 ///
@@ -36,7 +33,8 @@ use crate::topology::{
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Topology {
     exchanges: Vec<Exchange>,
-    queues: Vec<Queue>,
+    /// Shared by the copies of a topology: a service makes a copy for each consumer that adds to it.
+    queues: Vec<Arc<Queue>>,
 }
 
 impl Topology {
@@ -65,19 +63,21 @@ impl Topology {
     #[must_use]
     pub fn queue(mut self, queue: Queue) -> Self {
         let dead = queue.implied_dead_letter_queue();
-        self.insert_queue(queue);
+        self.insert_queue(Arc::new(queue));
         if let Some(dead) = dead {
-            self.insert_queue(dead);
+            self.insert_queue(Arc::new(dead));
         }
         self
     }
 
-    fn insert_queue(&mut self, queue: Queue) {
+    fn insert_queue(&mut self, queue: Arc<Queue>) {
         let known = self.queues.iter_mut().find(|known| known.name() == queue.name());
         match known {
             Some(known) if known.is_implied() && !queue.is_implied() => *known = queue,
             Some(known) if queue.is_implied() && !known.is_implied() => {}
-            Some(known) if known.properties() == queue.properties() => known.absorb(queue),
+            Some(known) if known.properties() == queue.properties() => {
+                Arc::make_mut(known).absorb(Arc::unwrap_or_clone(queue));
+            }
             Some(_) | None => self.queues.push(queue),
         }
     }
@@ -104,14 +104,14 @@ impl Topology {
 
     /// The queues, in the order in which they were added, each followed by its own dead-letter queue.
     pub fn queues(&self) -> impl ExactSizeIterator<Item = &Queue> {
-        self.queues.iter()
+        self.queues.iter().map(Arc::as_ref)
     }
 
     /// The queue of this name; if there is none, the first [`Queue::temporary`] queue with this prefix.
     #[must_use]
     pub fn find_queue(&self, name: &str) -> Option<&Queue> {
-        let by_name = self.queues.iter().find(|queue| queue.name() == name);
-        by_name.or_else(|| self.queues.iter().find(|queue| queue.prefix() == Some(name)))
+        let by_name = self.queues().find(|queue| queue.name() == name);
+        by_name.or_else(|| self.queues().find(|queue| queue.prefix() == Some(name)))
     }
 
     /// Whether there is nothing to declare.
@@ -142,16 +142,21 @@ impl Topology {
         cycle::check(&self.queues)
     }
 
+    /// Finds two descriptions of one entity. Those with the same properties have become one already.
     fn check_twins(&self) -> Result<(), TopologyError> {
-        let exchanges = self.exchanges.iter().map(|it| (it.entity(), it.properties()));
-        let queues = self.queues.iter().map(|it| (it.entity(), it.properties()));
-        let mut seen: HashMap<Entity, BTreeMap<String, String>> = HashMap::new();
-        for (entity, properties) in exchanges.chain(queues) {
-            if let Some(first) = seen.get(&entity) {
-                let problem = contradiction(first, &properties);
-                return Err(TopologyError::invalid(entity, problem));
+        let mut exchanges = HashMap::with_capacity(self.exchanges.len());
+        for exchange in &self.exchanges {
+            if let Some(first) = exchanges.insert(exchange.name(), exchange) {
+                let problem = contradiction(&first.properties(), &exchange.properties());
+                return Err(TopologyError::invalid(exchange.entity(), problem));
             }
-            seen.insert(entity, properties);
+        }
+        let mut queues = HashMap::with_capacity(self.queues.len());
+        for queue in &self.queues {
+            if let Some(first) = queues.insert(queue.name(), queue) {
+                let problem = contradiction(&first.properties(), &queue.properties());
+                return Err(TopologyError::invalid(queue.entity(), problem));
+            }
         }
         Ok(())
     }

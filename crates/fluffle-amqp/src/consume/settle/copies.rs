@@ -7,10 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     consume::{settle::copy, spec::side_queues::SideQueues},
-    link::{
-        bounded::OPERATION_TIMEOUT,
-        connection::{ConnectionActor, Declare},
-    },
+    link::{bounded::OPERATION_TIMEOUT, connection::ConnectionActor, topology_parts::Declare},
     publish::{
         entry::Entry,
         error::PublishErrorKind,

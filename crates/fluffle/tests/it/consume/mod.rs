@@ -1,6 +1,7 @@
 //! Consumers: which messages their handlers are given and in which order, how deliveries are settled, and which limits
 //! hold.
 
+mod adding;
 mod at_most_once;
 mod at_run_time;
 mod at_shutdown;
