@@ -407,6 +407,12 @@ impl Node {
         control.is_some()
     }
 
+    /// Whether this node and all below it are running.
+    pub(crate) fn all_running(&self) -> bool {
+        let runs = lock(&self.status).state == State::Running;
+        runs && lock(&self.children).iter().all(|child| child.all_running())
+    }
+
     pub(crate) fn snapshot(&self) -> NodeSnapshot {
         let children = lock(&self.children).clone();
         let path = self.path();

@@ -60,8 +60,11 @@ pub(crate) async fn declare(
     exists: impl Fn(&str) -> bool,
     limit: Duration,
 ) -> Result<Vec<Unreached>, TopologyError> {
-    topology.validate()?;
     let queues = queues_in_scope(topology, scope)?;
+    match scope {
+        Scope::Shared { .. } => topology.validate()?,
+        Scope::Queues(_) => topology.validate_queues(&queues)?,
+    }
     queues.iter().try_for_each(|queue| since::check(queue, peer))?;
     let exchanges: Vec<&Exchange> = match scope {
         Scope::Shared { .. } => topology.exchanges().collect(),

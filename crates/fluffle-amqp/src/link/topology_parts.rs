@@ -73,28 +73,30 @@ pub(super) async fn declare_shared(shared: &ConnectionShared, socket: &Socket) -
         let tried = topology.queues().filter(|queue| !queue.is_exclusive()).map(|queue| queue.name().to_owned());
         let tried: Vec<String> = tried.filter(|queue| !without.contains(queue)).collect();
         let unreached = declare(shared, socket, Scope::Shared { without: &without }).await?;
-        shared.learned.unreached.found(&tried, &unreached);
+        found(shared, &tried, &unreached);
         Ok(())
     };
     shared.declarations.share(declaring).await
 }
 
-/// Declares the queues that no connection of this service has declared yet, or found to be away: those that consumers
-/// have added since this connection was established.
+/// Declares the queues that were added to the topology and that no connection of this service has declared yet.
 pub(super) async fn declare_added(shared: &ConnectionShared, socket: &Socket) -> Result<(), ExitError> {
     loop {
         // One connection at a time, so that each queue is declared once. One that takes too long is not waited for.
         let _turn = timeout(TURN, shared.learned.adding.lock()).await;
-        let topology = shared.topology.get();
-        let queues = topology.queues().filter(|queue| !queue.is_exclusive()).map(|queue| queue.name().to_owned());
-        let added: Vec<String> = queues.filter(|queue| !shared.learned.unreached.exists(queue)).take(AT_ONCE).collect();
+        let added = shared.topology.added(AT_ONCE);
         if added.is_empty() {
             return Ok(());
         }
         let names: Vec<&str> = added.iter().map(String::as_str).collect();
         let unreached = declare(shared, socket, Scope::Queues(&names)).await?;
-        shared.learned.unreached.found(&added, &unreached);
+        found(shared, &added, &unreached);
     }
+}
+
+fn found(shared: &ConnectionShared, tried: &[String], unreached: &[Unreached]) {
+    shared.learned.unreached.found(tried, unreached);
+    shared.topology.declared(tried);
 }
 
 /// Declares the topology if something of it is missing, or else, if it is time, the queues that could not be reached.
@@ -108,7 +110,7 @@ pub(super) async fn declare_again(shared: &ConnectionShared, socket: &Socket) ->
     }
     let names: Vec<&str> = due.iter().map(String::as_str).collect();
     let unreached = declare(shared, socket, Scope::Queues(&names)).await?;
-    shared.learned.unreached.found(&due, &unreached);
+    found(shared, &due, &unreached);
     Ok(())
 }
 

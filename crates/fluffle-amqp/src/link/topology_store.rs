@@ -1,8 +1,11 @@
 //! The topology that every connection of a service declares.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use crate::topology::{Destination, Queue, Topology, TopologyError};
@@ -11,13 +14,15 @@ use crate::topology::{Destination, Queue, Topology, TopologyError};
 #[derive(Default)]
 pub(crate) struct TopologyStore {
     topology: Mutex<Arc<Topology>>,
+    /// The queues that were added, until a connection has declared them.
+    undeclared: Mutex<BTreeSet<String>>,
     /// Whether something of it seems to be missing on the broker.
     wanted: AtomicBool,
 }
 
 impl TopologyStore {
     pub(crate) fn new(topology: Topology) -> Arc<Self> {
-        Arc::new(Self { topology: Mutex::new(Arc::new(topology)), wanted: AtomicBool::new(false) })
+        Arc::new(Self { topology: Mutex::new(Arc::new(topology)), ..Self::default() })
     }
 
     pub(crate) fn get(&self) -> Arc<Topology> {
@@ -47,8 +52,31 @@ impl TopologyStore {
 
     /// Adds the entities of `other`. An entity that is in both must have the same properties.
     pub(crate) fn add(&self, other: Topology) -> Result<(), TopologyError> {
+        let queues: Vec<String> = other.queues().filter(|queue| !queue.is_exclusive()).map(name).collect();
         let mut topology = self.topology.lock().unwrap_or_else(PoisonError::into_inner);
         *topology = Arc::new(Topology::clone(&topology).merge(other)?);
+        self.undeclared().extend(queues);
         Ok(())
     }
+
+    /// At most `most` of the queues that were added and that no connection has declared.
+    pub(super) fn added(&self, most: usize) -> Vec<String> {
+        self.undeclared().iter().take(most).cloned().collect()
+    }
+
+    /// A connection has declared these queues, or found that they cannot be reached.
+    pub(super) fn declared(&self, queues: &[String]) {
+        let mut undeclared = self.undeclared();
+        for queue in queues {
+            undeclared.remove(queue);
+        }
+    }
+
+    fn undeclared(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.undeclared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn name(queue: &Queue) -> String {
+    queue.name().to_owned()
 }

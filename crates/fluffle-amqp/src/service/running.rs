@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fluffle_supervise::{ExitReason, NodeSnapshot, State};
+use fluffle_supervise::ExitReason;
 use futures_util::FutureExt;
 use tokio::sync::watch;
 
@@ -32,11 +32,11 @@ impl Service {
         let mut pending_starts = self.inner.orders.open();
         loop {
             let nothing_to_come = *pending_starts.borrow_and_update() == 0;
-            if nothing_to_come && all_running(&self.snapshot()) {
+            if nothing_to_come && self.inner.root.all_running() {
                 return Ok(());
             }
             tokio::select! {
-                // It does not matter if the stream missed events, because the loop takes a fresh snapshot in any case.
+                // It does not matter if the stream missed events, because the loop looks at the whole tree in any case.
                 _ = events.next() => {}
                 _ = pending_starts.changed() => {}
                 ended = self.wait() => return ended,
@@ -192,8 +192,4 @@ impl Service {
             requester.close(NotSent::Ended).await;
         }
     }
-}
-
-fn all_running(node: &NodeSnapshot) -> bool {
-    node.state == State::Running && node.children.iter().all(all_running)
 }

@@ -133,13 +133,19 @@ impl Topology {
             let invalid = |problem| TopologyError::invalid(exchange.entity(), problem);
             exchange.check().map_err(invalid)?;
         }
-        for queue in &self.queues {
+        self.check_twins()?;
+        let queues: Vec<&Queue> = self.queues().collect();
+        self.validate_queues(&queues)
+    }
+
+    /// The same for some queues of a topology whose other parts are valid.
+    pub(crate) fn validate_queues(&self, queues: &[&Queue]) -> Result<(), TopologyError> {
+        for queue in queues {
             let invalid = |problem| TopologyError::invalid(queue.entity(), problem);
             queue_rules::check(queue).map_err(invalid)?;
         }
-        self.check_twins()?;
-        weights::check(&self.exchanges, &self.queues)?;
-        cycle::check(&self.queues)
+        weights::check(&self.exchanges, queues)?;
+        cycle::check(&self.queues, queues)
     }
 
     /// Finds two descriptions of one entity. Those with the same properties have become one already.

@@ -1,7 +1,5 @@
 //! What RabbitMQ's plugin requires of the bindings to a consistent-hash exchange.
 
-use std::sync::Arc;
-
 use crate::topology::{
     error::TopologyError,
     exchange::{Exchange, ExchangeKind},
@@ -10,7 +8,7 @@ use crate::topology::{
 
 /// Checks that each binding key at a consistent-hash exchange is a weight, and that nothing is bound to such an
 /// exchange twice.
-pub(super) fn check(exchanges: &[Exchange], queues: &[Arc<Queue>]) -> Result<(), TopologyError> {
+pub(super) fn check(exchanges: &[Exchange], queues: &[&Queue]) -> Result<(), TopologyError> {
     let is_consistent_hash =
         |name: &str| exchanges.iter().any(|it| it.name() == name && *it.kind() == ExchangeKind::ConsistentHash);
     let bound_exchanges = exchanges.iter().map(|it| (it.entity(), it.bindings()));

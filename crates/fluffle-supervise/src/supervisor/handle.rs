@@ -113,6 +113,13 @@ impl SupervisorHandle {
         self.node.snapshot()
     }
 
+    /// Whether this supervisor and everything below it are [running](crate::State::Running). Cheaper than a
+    /// [`snapshot`](Self::snapshot), and asks no actor either.
+    #[must_use]
+    pub fn all_running(&self) -> bool {
+        self.node.all_running()
+    }
+
     /// Has an actor end as if it had crashed, so that its supervision can be watched at work: for demonstrations and
     /// tests. `path` is the actor's name in the tree, as in [`snapshot`](Self::snapshot). The actor's value is dropped
     /// as soon as its thread is free, and its supervisor does what it does after any failure.
