@@ -7,7 +7,7 @@ use std::{
 
 use fastrand::Rng;
 use fluffle::{
-    amqp::{Confirmed, Payload, Receipt, WhenFull},
+    amqp::{Confirmed, Payload, Receipt, Republish, WhenFull},
     prelude::*,
     store::AppendErrorKind,
 };
@@ -123,6 +123,10 @@ impl Post {
         let batching = if adaptive { Batching::adaptive() } else { Batching::default() };
         let batching = batching.max_items(BATCH as usize).max_bytes(BATCH_BYTES);
         let route = if self.batches { route.batch(batching) } else { route };
+        // What a queue refuses goes back to the sender: published again, it may be overtaken by what was on the wire
+        // beside it.
+        let is_overtaken = (self.kind, self.lane) == (PublisherKind::Windowed, Lane::Order);
+        let route = if is_overtaken { route.republish(Republish::Never) } else { route };
         route.confirms(match self.kind {
             PublisherKind::Awaited | PublisherKind::Windowed | PublisherKind::Journaled(_) => Confirms::Window(64),
             PublisherKind::Each => Confirms::Each,
