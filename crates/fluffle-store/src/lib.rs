@@ -9,8 +9,8 @@
 //! to use it. The futures here only wait for that thread: they do not block an executor and work on any. Commands that
 //! wait at the same time are written together, so many callers share one sync.
 //!
-//! Only with the feature `sqlite` (on by default) can a store be opened. Without it SQLite is not built, and no value of
-//! these types can be made: they exist for the signatures of others.
+//! A store can be opened only with the feature `sqlite`, which is on by default; of `fluffle`, that is the feature
+//! `store`. Without it SQLite is not built, and the types exist only for the signatures of others.
 //!
 //! Keep the files on a local disk, because network file systems do not guarantee locks and syncs.
 //!
