@@ -27,7 +27,10 @@ pub(crate) fn how_to_accept(
         Wrapper(name) if accepted(name) => return None,
         Wrapper(name) => format!("{what}: {}", accept(name)),
         Resent(change, name) => format!("{what}: {change}, and {}", accept(name)),
-        Json(how) => format!("{what}: {how}{missing}"),
+        Json(_) if !has_json => {
+            "this program is built without the feature `json` of fluffle, which reads it".to_owned()
+        }
+        Json(how) => format!("{what}: {how}"),
         Otherwise(how) => format!("{what}: {how}"),
     })
 }

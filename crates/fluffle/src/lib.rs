@@ -66,8 +66,8 @@
 //!
 //! Without `json`, a message in JSON or in a format of others becomes a dead letter whose reason names the feature.
 //!
-//! Without `store`, a journal, ids and offsets cannot be opened. [`Consume::effectively_once`] and [`StreamReader`] then
-//! take a store of the application's own, or of `fluffle-outbox`.
+//! Without `store`, a journal, ids and offsets cannot be opened. [`Consume::effectively_once`] and [`StreamReader`]
+//! then take a store of the application's own, or of `fluffle-outbox`.
 //!
 //! [`Consume::effectively_once`]: amqp::Consume::effectively_once
 //! [`StreamReader`]: amqp::StreamReader
