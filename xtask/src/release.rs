@@ -50,10 +50,14 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     })?;
     make_service(&target.join("debug/fluffle"), elsewhere.path(), &packages, &folders)?;
     let service = elsewhere.path().join(SERVICE);
-    let mut test = cargo();
-    test.arg("test").arg("--target-dir").arg(&target).current_dir(&service);
-    step::run("testing a service that has the packages alone", &mut test)?;
+    let test = |what| {
+        let mut test = cargo();
+        step::run(what, test.arg("test").arg("--target-dir").arg(&target).current_dir(&service))
+    };
+    test("testing a service that has the packages alone")?;
     only_packages(&metadata_of(&service)?, elsewhere.path())?;
+    change(&service.join("Cargo.toml"), with_one_feature)?;
+    test("testing the same service with one feature of the framework")?;
     eprintln!("==> {} packages can be published", packages.len());
     Ok(())
 }
@@ -114,10 +118,24 @@ fn make_service(command: &Path, elsewhere: &Path, packages: &[Package], folders:
     let mut new = Command::new(command);
     new.args(["new", SERVICE, "--in-tree"]).arg(elsewhere).current_dir(elsewhere);
     step::run("making a service with the packaged command", &mut new)?;
-    let file = elsewhere.join(SERVICE).join("Cargo.toml");
+    change(&elsewhere.join(SERVICE).join("Cargo.toml"), |manifest| on_versions(manifest, packages, folders))
+}
+
+/// Writes a file anew.
+fn change(file: &Path, new: impl FnOnce(&str) -> Result<String, Failure>) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure(format!("{}: {error}", file.display()));
-    let manifest = fs::read_to_string(&file).map_err(failed)?;
-    fs::write(&file, on_versions(&manifest, packages, folders)?).map_err(failed)
+    let text = fs::read_to_string(file).map_err(failed)?;
+    fs::write(file, new(&text)?).map_err(failed)
+}
+
+/// The manifest of a service that uses the embedded broker, and no other feature of `fluffle`.
+fn with_one_feature(manifest: &str) -> Result<String, Failure> {
+    let on_version = manifest.lines().find_map(|line| Some((line, line.strip_prefix("fluffle = ")?)));
+    let Some((line, version)) = on_version.filter(|(_, version)| version.starts_with('"')) else {
+        return Err(Failure(format!("no `fluffle = \"…\"` in the service's manifest:\n{manifest}")));
+    };
+    let table = format!("{{ version = {version}, default-features = false, features = [\"embedded\"] }}");
+    Ok(manifest.replace(line, &format!("fluffle = {table}")))
 }
 
 /// The manifest with versions in place of paths, and with a table that says where those versions are.
@@ -181,7 +199,7 @@ mod tests {
 
     use serde_json::json;
 
-    use super::{Package, on_versions, only_packages, published};
+    use super::{Package, on_versions, only_packages, published, with_one_feature};
 
     fn fluffle() -> Package {
         Package { name: "fluffle".into(), version: "0.1.0".into() }
@@ -211,6 +229,15 @@ mod tests {
         let made = "fluffle = { path = \"/away/crates/fluffle\" }\nother = { path = \"/checkout/other\" }\n";
         assert!(on_versions(made, &[fluffle()], &[PathBuf::from("/away")]).is_err());
         assert!(on_versions("fluffle = { git = \"…\" }\n", &[fluffle()], &[PathBuf::from("/away")]).is_err());
+    }
+
+    #[test]
+    fn the_service_gets_one_feature() {
+        let patch = "[patch.crates-io]\nfluffle = { path = \"/away\" }\n";
+        let changed = with_one_feature(&format!("[dependencies]\nfluffle = \"0.1.0\"\n{patch}")).unwrap();
+        let expected = "fluffle = { version = \"0.1.0\", default-features = false, features = [\"embedded\"] }";
+        assert_eq!(changed, format!("[dependencies]\n{expected}\n{patch}"));
+        assert!(with_one_feature(patch).is_err());
     }
 
     #[test]

@@ -25,6 +25,13 @@ const ONCE: [&str; 10] = [
     "service::testing",
 ];
 
+/// Features of `fluffle` that services have alone, or not at all. In the build of the whole workspace all are on, so
+/// nothing there notices code that needs a feature and does not say so.
+const FEATURES: [&str; 6] = ["", "embedded", "json", "store", "telemetry", "traces"];
+
+/// The crates that these features change.
+const OF_SERVICES: [&str; 5] = ["fluffle", "fluffle-amqp", "fluffle-store", "fluffle-telemetry", "fluffle-wire"];
+
 /// Checks format and lints, and runs the tests.
 pub(crate) fn ci() -> Result<(), Failure> {
     step::run("checking the format", cargo().args(["fmt", "--all", "--check"]))?;
@@ -54,7 +61,25 @@ pub(crate) fn test(arguments: &[String]) -> Result<(), Failure> {
         // nextest does not run documentation examples, so cargo does.
         step::run("running the documentation's examples", cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
     }
+    if arguments.is_empty() {
+        alone()?;
+    }
     eprintln!("==> all tests passed");
+    Ok(())
+}
+
+/// Builds the framework for services of one feature, warnings denied.
+fn alone() -> Result<(), Failure> {
+    for feature in FEATURES {
+        let what = if feature.is_empty() { "no feature".to_owned() } else { format!("the feature {feature} alone") };
+        let mut clippy = cargo();
+        clippy.args(["clippy", "--quiet", "--no-default-features"]);
+        clippy.args(OF_SERVICES.iter().flat_map(|package| ["--package", package]));
+        if !feature.is_empty() {
+            clippy.args(["--features", &format!("fluffle/{feature}")]);
+        }
+        step::run(&format!("building for services with {what}"), clippy.args(["--", "-D", "warnings"]))?;
+    }
     Ok(())
 }
 

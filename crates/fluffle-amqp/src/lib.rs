@@ -16,6 +16,16 @@
 //! No type of lapin appears in a signature. lapin's own recovery is off, because the supervision tree recovers
 //! connections and channels.
 //!
+//! # Features
+//!
+//! `json` (default): proto3 JSON, JSON as serde writes it, and the wrappers of others; see `fluffle_wire`. Without it a
+//! message in one of these formats becomes a dead letter whose reason names the feature.
+//!
+//! `store` (default): [`Journal`], [`SeenIds`] and [`Offsets`], in SQLite. Without it these types cannot be opened; a
+//! [`SeenStore`] or an [`OffsetStore`] of the application can.
+//!
+//! `bare`: `bare::connect`, for tools.
+//!
 //! # Layers
 //!
 //! A module imports only modules of lower numbers:

@@ -41,8 +41,8 @@ pub enum Error {
 /// too.
 ///
 /// The messages can be sent as Protobuf. If the crate that is built depends on `fluffle` or `fluffle-wire`, consumers
-/// also read them as proto3 JSON: the descriptors of the messages are linked into the program (a few KiB). Cargo runs
-/// the build script again when a file compiled here changes.
+/// also read them as proto3 JSON: the descriptors of the messages are linked into the program (a few KiB), unless
+/// `fluffle` is built without its feature `json`. Cargo runs the build script again when a file compiled here changes.
 ///
 /// # Errors
 ///
@@ -53,9 +53,9 @@ pub fn compile(files: &[impl AsRef<Path>], includes: &[impl AsRef<Path>]) -> Res
 
 /// Like [`compile`], and the messages can also be published as proto3 JSON.
 ///
-/// The messages implement `prost_reflect::ReflectMessage`, so that `Wire::json` can be used for them: a type without it
-/// is a compile error. The JSON follows the specification because of
-/// them: field names, 64-bit numbers as strings, `NaN`, well-known types.
+/// The messages implement `prost_reflect::ReflectMessage`, so that `Wire::json` (feature `json` of `fluffle`) can be
+/// used for them: a type without it is a compile error. The JSON follows the specification because of them: field
+/// names, 64-bit numbers as strings, `NaN`, well-known types.
 ///
 /// # Errors
 ///

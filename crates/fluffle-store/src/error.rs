@@ -7,6 +7,7 @@ use std::{
     sync::Arc,
 };
 
+#[cfg(feature = "sqlite")]
 use rusqlite::ErrorCode;
 
 /// Why a store did not open.
@@ -55,6 +56,7 @@ pub enum OpenError {
     Store(#[from] StoreError),
 }
 
+#[cfg(feature = "sqlite")]
 impl OpenError {
     /// Converts damage and a lock to their own variants, and any other error to a [`StoreError`].
     pub(crate) fn from_sqlite(path: &Path, error: rusqlite::Error) -> Self {
@@ -126,6 +128,7 @@ impl StoreError {
         }
     }
 
+    #[cfg(feature = "sqlite")]
     pub(crate) fn from_sqlite(path: &Path, error: rusqlite::Error) -> Self {
         let kind = match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => StoreErrorKind::DiskFull,

@@ -9,6 +9,9 @@
 //! to use it. The futures here only wait for that thread: they do not block an executor and work on any. Commands that
 //! wait at the same time are written together, so many callers share one sync.
 //!
+//! A store can be opened only with the feature `sqlite`, which is on by default; of `fluffle`, that is the feature
+//! `store`. Without it SQLite is not built, and the types exist only for the signatures of others.
+//!
 //! Keep the files on a local disk, because network file systems do not guarantee locks and syncs.
 //!
 //! ```
@@ -34,10 +37,17 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+// Without the feature the handles have nobody to speak to, so much of what they are made of is not used.
+#![cfg_attr(not(feature = "sqlite"), allow(dead_code))]
+
+#[cfg(feature = "sqlite")]
 mod database;
 mod error;
 mod journal;
+#[cfg(feature = "sqlite")]
 mod lock;
+#[cfg(feature = "sqlite")]
 mod look;
 mod offsets;
 mod seen;
@@ -48,6 +58,7 @@ pub use journal::{
     AppendError, AppendErrorKind, Enqueued, Entry, Flush, Journal, JournalOptions, JournalStats, LARGEST_BODY,
     LONGEST_ID, Place, Position, Reader, Record, Unconfirmed, WhenFull,
 };
+#[cfg(feature = "sqlite")]
 pub use look::{Journaled, find_journaled, find_seen};
 pub use offsets::Offsets;
 pub use seen::{SeenIds, SeenIdsOptions};

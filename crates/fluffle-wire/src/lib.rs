@@ -52,6 +52,8 @@ mod label;
 mod limits;
 #[cfg(feature = "json")]
 mod linked_json;
+#[cfg(not(feature = "json"))]
+mod no_descriptors;
 mod parts;
 mod protobuf;
 mod reading;

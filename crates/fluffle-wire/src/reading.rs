@@ -81,7 +81,7 @@ impl<M> Wire<M> {
     /// The error, and how to accept the message, if its labels tell in which format of others it is.
     pub(crate) fn hinted(&self, error: DecodeError, incoming: &Incoming<'_>) -> DecodeError {
         let accepted = |name: &str| self.reading.wrappers.iter().any(|wrapper| wrapper.name() == name);
-        match hint::how_to_accept(incoming, error.kind(), accepted) {
+        match hint::how_to_accept(incoming, error.kind(), accepted, cfg!(feature = "json")) {
             Some(how) => error.hinted(&how),
             None => error,
         }

@@ -53,12 +53,24 @@
 //!
 //! # Features
 //!
-//! `embedded` (default): the embedded broker, with [`Embedded`] and [`testing`]. A service that only uses RabbitMQ can
-//! leave it out with `default-features = false`.
+//! A service builds what it names, if it depends on `fluffle` with `default-features = false`.
 //!
-//! `telemetry` (default): [`telemetry`], with metrics, health, and a status page of the supervision tree.
+//! | feature | default | what it has |
+//! |---|---|---|
+//! | `embedded` | yes | the embedded broker: [`Embedded`], [`testing`] |
+//! | `json` | yes | [`wire::Json`], [`wire::SerdeJson`], and CloudEvents and others: [`wire::wrappers`] |
+//! | `store` | yes | [`amqp::Journal`], [`amqp::SeenIds`] and [`amqp::Offsets`], in SQLite |
+//! | `telemetry` | yes | [`telemetry`]: metrics, health, probes, a status page of the supervision tree |
+//! | `traces` | no | `telemetry::traces`: spans of messages for OpenTelemetry |
+//! | `bare` | no | `amqp::bare`, for tools: a connection of lapin |
 //!
-//! `traces`: `telemetry::traces`, spans of messages for OpenTelemetry.
+//! Without `json`, a message in JSON or in a format of others becomes a dead letter whose reason names the feature.
+//!
+//! Without `store`, a journal, ids and offsets cannot be opened. [`Consume::effectively_once`] and [`StreamReader`]
+//! then take a store of the application's own, or of `fluffle-outbox`.
+//!
+//! [`Consume::effectively_once`]: amqp::Consume::effectively_once
+//! [`StreamReader`]: amqp::StreamReader
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

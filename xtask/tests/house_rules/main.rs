@@ -6,6 +6,7 @@
 //! - [`names`]: one name for one thing
 //! - [`columns`]: the width of a line
 //! - [`architecture`]: what ARCHITECTURE.md names
+//! - [`features`]: what a service builds
 //! - [`links`]: where links of documents lead
 //!
 //! Each has its table or its limit at the top. A rule that is in the way is changed there, with its reason.
@@ -15,6 +16,7 @@ mod architecture;
 mod circles;
 mod columns;
 mod definitions;
+mod features;
 mod imports;
 mod krate;
 mod layers;

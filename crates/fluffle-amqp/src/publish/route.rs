@@ -293,6 +293,8 @@ impl<T> Route<T> {
     /// it. If no sender waits, the message stays in the journal, an error is logged, and it is tried again after 200 ms
     /// to 60 s, out of its order. The next process tries it first.
     ///
+    /// A journal can be opened only with the feature `store`, which is on by default.
+    ///
     /// ```no_run
     /// use fluffle_amqp::{Journal, Route};
     ///

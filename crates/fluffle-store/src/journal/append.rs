@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::{
     AppendError, AppendErrorKind, Journal, Position, Record,
-    keeper::{Append, Command},
+    command::{Append, Command},
 };
 use crate::StoreError;
 

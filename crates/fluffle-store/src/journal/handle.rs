@@ -9,7 +9,7 @@ use tokio::sync::SemaphorePermit;
 
 use super::{
     AppendErrorKind, JournalOptions, JournalStats, LARGEST_BODY, LONGEST_ID, Position, Record, WhenFull,
-    keeper::Command, shared::Shared, table::small,
+    command::Command, record::small, shared::Shared,
 };
 use crate::{StoreError, writer::Writer};
 

@@ -6,12 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::oneshot;
-
 use super::{
-    Flush, Position, Record,
+    Flush, Position,
+    command::{Append, Command},
     shared::Shared,
-    table::{Page, Table},
+    table::Table,
 };
 use crate::{StoreError, writer::Work};
 
@@ -22,26 +21,6 @@ const CONFIRM_DELAY: Duration = Duration::from_millis(50);
 const RETRY: Duration = Duration::from_secs(1);
 /// The most bytes that `Flush::Interval` leaves unsynced. It bounds the size of the log.
 const UNSYNCED: u64 = 8 << 20;
-
-pub(super) enum Command {
-    Append(Append),
-    /// Reads a page of entries, after the records of the same group are written.
-    Page {
-        after: i64,
-        last: i64,
-        reply: oneshot::Sender<Result<Page, StoreError>>,
-    },
-    Flush(oneshot::Sender<Result<(), StoreError>>),
-}
-
-pub(super) struct Append {
-    pub(super) record: Arc<Record>,
-    /// The record's size. This room is taken, and is given back if the record is not written.
-    pub(super) size: u32,
-    /// If true, the record is written and stays even if nobody waits for the reply.
-    pub(super) keep: bool,
-    pub(super) reply: oneshot::Sender<Result<Position, StoreError>>,
-}
 
 pub(super) struct Keeper {
     table: Table,

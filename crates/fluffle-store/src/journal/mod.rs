@@ -1,18 +1,23 @@
 //! The journal of a publisher.
 
 mod append;
+mod command;
 mod error;
 mod handle;
+#[cfg(feature = "sqlite")]
 mod keeper;
+#[cfg(feature = "sqlite")]
 mod open;
 mod options;
 mod place;
 mod reader;
 mod record;
 mod shared;
+#[cfg(feature = "sqlite")]
 mod table;
 mod unconfirmed;
 
+#[cfg(feature = "sqlite")]
 pub(crate) use self::table::APPLICATION_ID;
 pub use self::{
     append::Enqueued,

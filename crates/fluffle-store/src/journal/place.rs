@@ -6,8 +6,8 @@ use tokio::sync::oneshot;
 
 use super::{
     AppendError, AppendErrorKind, Enqueued, Journal, Record,
-    keeper::{Append, Command},
-    table::small,
+    command::{Append, Command},
+    record::small,
 };
 use crate::writer::HeldSlot;
 

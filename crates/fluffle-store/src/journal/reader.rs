@@ -6,7 +6,10 @@ use std::{
     sync::atomic::Ordering::{AcqRel, Release},
 };
 
-use super::{Entry, Journal, keeper::Command, table::Page};
+use super::{
+    Entry, Journal,
+    command::{Command, Page},
+};
 use crate::StoreError;
 
 /// A journal's entries, read a page at a time.

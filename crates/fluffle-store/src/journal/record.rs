@@ -37,6 +37,11 @@ pub(super) fn size(id: usize, body: usize) -> u64 {
     (id + body + OVERHEAD) as u64
 }
 
+/// Never saturates, because [`LARGEST_BODY`] and the rest of a record are far below 4 GiB.
+pub(super) fn small(size: u64) -> u32 {
+    u32::try_from(size).unwrap_or(u32::MAX)
+}
+
 /// Where a record is in the journal. Positions increase in the order of appending.
 ///
 /// A position cannot be copied or cloned, because a record is confirmed once, by giving its position back. It is valid

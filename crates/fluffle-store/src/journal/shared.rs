@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::{Notify, Semaphore};
 
-use super::{Position, Record, table::Left};
+use super::{Position, Record};
 
 /// What a journal holds, and what it has done since it was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,15 @@ pub struct JournalStats {
     pub transactions: u64,
     /// How many times a commit or an interval waited for the disk to sync.
     pub syncs: u64,
+}
+
+/// What earlier processes left in the journal.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Left {
+    pub(super) records: u64,
+    pub(super) bytes: u64,
+    /// The last position, or 0 if there is none.
+    pub(super) last: i64,
 }
 
 /// Called with a posted record that could not be written.

@@ -5,7 +5,7 @@ use std::path::Path;
 use bytes::Bytes;
 use rusqlite::{OptionalExtension, Row};
 
-use super::{Entry, Position, Record};
+use super::{Entry, Position, Record, command::Page, record::small, shared::Left};
 use crate::{
     OpenError, StoreError,
     database::{Database, Purpose, Synced},
@@ -23,28 +23,9 @@ const JOURNAL: Purpose = Purpose {
     ) STRICT;",
 };
 
-/// The result of one read.
-pub(super) enum Page {
-    Entries(Vec<Entry>),
-    /// The next record is not what was written. Its position, and why.
-    Damaged {
-        position: i64,
-        error: StoreError,
-    },
-}
-
 /// The most entries in a page of [`Table::page`], and the bytes after which it ends.
 const PAGE_ENTRIES: usize = 256;
 const PAGE_BYTES: u64 = 1 << 20;
-
-/// What earlier processes left in the journal.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Left {
-    pub(super) records: u64,
-    pub(super) bytes: u64,
-    /// The last position, or 0 if there is none.
-    pub(super) last: i64,
-}
 
 pub(super) struct Table {
     pub(super) database: Database,
@@ -130,11 +111,6 @@ impl Table {
         };
         read().map_err(|error| StoreError::from_sqlite(path, error))
     }
-}
-
-/// Never saturates, because [`LARGEST_BODY`](super::LARGEST_BODY) and the rest of a record are far below 4 GiB.
-pub(super) fn small(size: u64) -> u32 {
-    u32::try_from(size).unwrap_or(u32::MAX)
 }
 
 enum Damage {

@@ -1,15 +1,9 @@
 //! The handle of a store of offsets, through which its callers reach its thread.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
-use super::{
-    keeper::{Command, Keeper, What},
-    table::Table,
-};
-use crate::{OpenError, StoreError, writer::Writer};
-
-/// The name used in errors instead of a path.
-const IN_MEMORY: &str = "the offsets in memory";
+use super::command::{Command, What};
+use crate::{StoreError, writer::Writer};
 
 /// How far readers have come in their streams: for each stream and reader, the first offset that the reader is not done
 /// with.
@@ -41,34 +35,8 @@ const IN_MEMORY: &str = "the offsets in memory";
 pub struct Offsets(Arc<Writer<Command>>);
 
 impl Offsets {
-    /// Opens the store at `path` and starts its thread. Creates the file if needed, but no folder.
-    ///
-    /// Blocks: it reads the whole file once to check it.
-    ///
-    /// # Errors
-    ///
-    /// [`OpenError::Locked`] if the store is already open, [`OpenError::Corrupt`] if it is damaged,
-    /// [`OpenError::Foreign`] if the file is something else, [`OpenError::Store`] if the disk fails.
-    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
-        let path = path.as_ref();
-        Self::start(path, Table::open(path)?)
-    }
-
-    /// A store in memory, which ends when its last handle is dropped. A restart of the process forgets all offsets, so
-    /// this is for tests.
-    ///
-    /// # Errors
-    ///
-    /// [`OpenError::Store`] if the store's thread cannot be started.
-    pub fn in_memory() -> Result<Self, OpenError> {
-        let path = Path::new(IN_MEMORY);
-        Self::start(path, Table::in_memory().map_err(|error| StoreError::from_sqlite(path, error))?)
-    }
-
-    fn start(path: &Path, table: Table) -> Result<Self, OpenError> {
-        let keeper = Keeper::new(table, path.into());
-        let writer = Writer::spawn("offsets", path, keeper).map_err(|error| StoreError::io(path, error))?;
-        Ok(Self(Arc::new(writer)))
+    pub(super) fn new(writer: Writer<Command>) -> Self {
+        Self(Arc::new(writer))
     }
 
     /// The first offset of `stream` that `reader` is not done with. `None` if none was kept.

@@ -2,25 +2,11 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use tokio::sync::oneshot;
-
-use super::table::{Changes, Table};
+use super::{
+    command::{Command, What},
+    table::{Changes, Table},
+};
 use crate::{StoreError, writer::Work};
-
-pub(super) struct Command {
-    pub(super) stream: String,
-    pub(super) reader: String,
-    pub(super) what: What,
-    /// Gets the offset that was there before the command.
-    pub(super) reply: oneshot::Sender<Result<Option<u64>, StoreError>>,
-}
-
-#[derive(Clone, Copy)]
-pub(super) enum What {
-    Find,
-    Keep(u64),
-    Forget,
-}
 
 pub(super) struct Keeper {
     table: Table,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     SeenIdsOptions,
-    keeper::{Command, Question},
+    command::{Command, Question},
 };
 use crate::{StoreError, writer::Writer};
 

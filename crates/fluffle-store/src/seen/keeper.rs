@@ -2,10 +2,9 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use tokio::sync::oneshot;
-
 use super::{
     SeenIdsOptions,
+    command::{Command, Question},
     table::{Changes, Table},
 };
 use crate::{StoreError, writer::Work};
@@ -13,20 +12,6 @@ use crate::{StoreError, writer::Work};
 /// How many old ids are removed with each group, in addition to two for each id asked about. It bounds how long one
 /// caller waits.
 const PRUNED: usize = 64;
-
-pub(super) struct Command {
-    pub(super) question: Question,
-    pub(super) ids: Vec<String>,
-    /// Gets one answer for each id.
-    pub(super) reply: oneshot::Sender<Result<Vec<bool>, StoreError>>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Question {
-    Contains,
-    Insert,
-    Remove,
-}
 
 pub(super) struct Keeper<C> {
     table: Table,

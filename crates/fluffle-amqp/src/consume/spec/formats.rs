@@ -17,7 +17,8 @@ impl<T, R> Consume<T, R> {
     /// [`Delivery::trace`](crate::Delivery::trace) is that one. An answer to a request is in the format of the message
     /// inside, and in no wrapper.
     ///
-    /// The types in wrappers seldom have Protobuf names: see [`type_alias`](Self::type_alias).
+    /// The types in wrappers seldom have Protobuf names: see [`type_alias`](Self::type_alias). The wrappers of
+    /// [`fluffle_wire::wrappers`] need the feature `json`, which is on by default.
     ///
     /// ```
     /// use fluffle_amqp::{Consume, Payload};

@@ -13,6 +13,8 @@ use futures_util::future::BoxFuture;
 /// | [`Offsets::in_memory`](crate::Offsets::in_memory) | tests: a restart of the process forgets all offsets |
 /// | `PostgresOffsets` and `SqliteOffsets` of `fluffle_outbox` | the application's database and transaction |
 ///
+/// [`Offsets`](crate::Offsets) needs the feature `store`, which is on by default.
+///
 /// ```
 /// use std::{collections::HashMap, sync::Mutex};
 /// use fluffle_amqp::{OffsetError, OffsetStore};

@@ -61,7 +61,8 @@ pub trait SeenStore: Send + Sync + 'static {
     }
 }
 
-/// A store on the local disk or in memory. Its options say how long it keeps a key.
+/// A store on the local disk or in memory. Its options say how long it keeps a key. It can be opened only with
+/// the feature `store`, which is on by default.
 impl SeenStore for fluffle_store::SeenIds {
     fn contains<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<bool, SeenError>> {
         Box::pin(async move { Ok(self.contains(key).await?) })
