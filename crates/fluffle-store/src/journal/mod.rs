@@ -13,7 +13,7 @@ mod shared;
 mod table;
 mod unconfirmed;
 
-pub(crate) use self::table::APPLICATION_ID;
+pub(crate) use self::table::JOURNAL;
 pub use self::{
     append::Enqueued,
     error::{AppendError, AppendErrorKind},

@@ -6,17 +6,19 @@ use tokio::sync::oneshot;
 
 use super::{
     SeenIdsOptions,
+    answer::{self, Time},
+    items::id_of,
     table::{Changes, Table},
 };
 use crate::{StoreError, writer::Work};
 
-/// How many old ids are removed with each group, in addition to two for each id asked about. It bounds how long one
+/// How many old rows are removed with each group, in addition to two for each id asked about. It bounds how long one
 /// caller waits.
 const PRUNED: usize = 64;
 
 pub(super) struct Command {
     pub(super) question: Question,
-    pub(super) ids: Vec<String>,
+    pub(super) ids: Ids,
     /// Gets one answer for each id.
     pub(super) reply: oneshot::Sender<Result<Vec<bool>, StoreError>>,
 }
@@ -26,6 +28,21 @@ pub(super) enum Question {
     Contains,
     Insert,
     Remove,
+}
+
+pub(super) enum Ids {
+    Each(Vec<String>),
+    /// Items of a batch.
+    Items(String, Vec<u32>),
+}
+
+impl Ids {
+    fn len(&self) -> usize {
+        match self {
+            Self::Each(ids) => ids.len(),
+            Self::Items(_, items) => items.len(),
+        }
+    }
 }
 
 pub(super) struct Keeper<C> {
@@ -43,64 +60,36 @@ impl<C: Fn() -> u64> Keeper<C> {
     }
 
     fn answer(&mut self, commands: &[Command]) -> Result<Vec<Vec<bool>>, rusqlite::Error> {
-        let now = (self.clock)();
         let keep = u64::try_from(self.options.keep.as_millis()).unwrap_or(u64::MAX);
-        // An id past its age counts as unknown even if its row still exists.
-        let is_old = |at: u64| now.saturating_sub(at) >= keep;
+        let time = Time { now: (self.clock)(), keep };
         let max_ids = self.options.max_ids;
         self.table.together(|changes| {
             let mut answers = Vec::with_capacity(commands.len());
             let mut asked = 0;
             for command in commands {
-                let answer = command.ids.iter().map(|id| answer(changes, command.question, id, now, is_old));
-                answers.push(answer.collect::<Result<Vec<_>, _>>()?);
+                answers.push(answer(changes, command, time)?);
                 asked += command.ids.len();
             }
             // Prune only in a group that inserts, so that a group of mere lookups writes and syncs nothing.
             if commands.iter().any(|command| command.question == Question::Insert) {
-                prune(changes, max_ids, is_old, PRUNED + 2 * asked)?;
+                answer::prune(changes, max_ids, time, PRUNED + 2 * asked)?;
             }
             Ok(answers)
         })
     }
 }
 
-fn answer(
-    changes: &mut Changes<'_>,
-    question: Question,
-    id: &str,
-    now: u64,
-    is_old: impl Fn(u64) -> bool,
-) -> Result<bool, rusqlite::Error> {
-    let found = changes.find(id)?;
-    let known = found.as_ref().is_some_and(|row| !is_old(row.at));
-    match (question, &found) {
-        (Question::Insert, Some(row)) if !known => {
-            changes.remove(row)?;
-            changes.insert(id, now)?;
-        }
-        (Question::Insert, None) => changes.insert(id, now)?,
-        (Question::Remove, Some(row)) => changes.remove(row)?,
-        _ => {}
-    }
-    Ok(if question == Question::Insert { !known } else { known })
-}
-
-/// Removes the oldest ids: those beyond the number, and those past their age. Removes at most `at_most` of them, so a
-/// lowered limit is reached in steps.
-fn prune(
-    changes: &mut Changes<'_>,
-    max_ids: u64,
-    is_old: impl Fn(u64) -> bool,
-    at_most: usize,
-) -> Result<(), rusqlite::Error> {
-    for _ in 0..at_most {
-        match changes.oldest()? {
-            Some(oldest) if changes.ids > max_ids || is_old(oldest.at) => changes.remove(&oldest)?,
-            _ => break,
+fn answer(changes: &mut Changes<'_>, command: &Command, time: Time) -> Result<Vec<bool>, rusqlite::Error> {
+    match (command.question, &command.ids) {
+        (Question::Contains, Ids::Each(ids)) => ids.iter().map(|id| answer::contains(changes, id, time)).collect(),
+        (Question::Insert, Ids::Each(ids)) => ids.iter().map(|id| answer::insert(changes, id, time)).collect(),
+        (Question::Remove, Ids::Each(ids)) => ids.iter().map(|id| answer::remove(changes, id, time)).collect(),
+        (Question::Contains, Ids::Items(batch, items)) => answer::contains_items(changes, batch, items, time),
+        (Question::Insert, Ids::Items(batch, items)) => answer::insert_items(changes, batch, items, time),
+        (Question::Remove, Ids::Items(batch, items)) => {
+            items.iter().map(|item| answer::remove(changes, &id_of(batch, *item), time)).collect()
         }
     }
-    Ok(())
 }
 
 impl<C: Fn() -> u64 + Send + 'static> Work for Keeper<C> {

@@ -1,6 +1,8 @@
 //! The ids of messages that were already handled.
 
+mod answer;
 mod handle;
+mod items;
 mod keeper;
 mod open;
 mod options;
@@ -8,5 +10,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::table::APPLICATION_ID;
 pub use self::{handle::SeenIds, options::SeenIdsOptions};
+pub(crate) use self::{
+    items::{Items, id_of},
+    table::SEEN,
+};
