@@ -10,8 +10,6 @@ use crate::{OpenError, lock::PathLock};
 const WORTH_RECLAIMING: u64 = 1_024;
 /// The most pages given back at once, so that callers do not wait long behind it.
 const RECLAIM: u64 = 2_048;
-/// The version of the tables, stored in `PRAGMA user_version`.
-const VERSION: u32 = 1;
 
 /// What a database is for.
 pub(crate) struct Purpose {
@@ -19,7 +17,31 @@ pub(crate) struct Purpose {
     pub(crate) name: &'static str,
     /// `PRAGMA application_id`, so that one type's file is not opened as another's.
     pub(crate) application_id: u32,
-    pub(crate) schema: &'static str,
+    /// What makes each version of the tables out of the one before, the first one out of nothing. `PRAGMA user_version`
+    /// tells which version a file has.
+    pub(crate) versions: &'static [&'static str],
+}
+
+impl Purpose {
+    fn version(&self) -> u64 {
+        self.versions.len() as u64
+    }
+
+    /// Creates the tables, or brings those of an earlier version up to date, in one transaction: after a crash in
+    /// between the file is as it was, and an empty one counts as new.
+    pub(crate) fn prepare(&self, connection: &Connection) -> Result<(), rusqlite::Error> {
+        let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        let missing = usize::try_from(found).ok().and_then(|found| self.versions.get(found..)).unwrap_or_default();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        connection.execute_batch(&format!(
+            "BEGIN; {} PRAGMA application_id = {}; PRAGMA user_version = {}; COMMIT;",
+            missing.concat(),
+            self.application_id,
+            self.version()
+        ))
+    }
 }
 
 /// When a commit is on the disk.
@@ -53,14 +75,14 @@ impl Database {
         let database = Self { connection, lock: Some(lock) };
         database.configure(synced).map_err(failed)?;
         database.check(path, purpose)?;
-        database.prepare(purpose).map_err(failed)?;
+        purpose.prepare(&database.connection).map_err(failed)?;
         Ok(database)
     }
 
     /// A database without a file. It exists for as long as its connection.
     pub(crate) fn in_memory(purpose: &Purpose) -> Result<Self, rusqlite::Error> {
         let database = Self { connection: Connection::open_in_memory()?, lock: None };
-        database.prepare(purpose)?;
+        purpose.prepare(&database.connection)?;
         Ok(database)
     }
 
@@ -91,22 +113,11 @@ impl Database {
         let version = self.number("PRAGMA user_version").map_err(failed)?;
         let tables = self.number("SELECT count(*) FROM sqlite_schema").map_err(failed)?;
         let new = (application_id, version, tables) == (0, 0, 0);
-        if new || (application_id, version) == (purpose.application_id, u64::from(VERSION)) {
+        if new || application_id == purpose.application_id && (1..=purpose.version()).contains(&version) {
             return Ok(());
         }
         let found = format!("application id {application_id:#x}, version {version}, {tables} tables and indexes");
         Err(OpenError::Foreign { path: path.to_path_buf(), expected: purpose.name, found })
-    }
-
-    /// Creates the tables in one transaction, so that a crash in between leaves an empty file, which counts as new.
-    fn prepare(&self, purpose: &Purpose) -> Result<(), rusqlite::Error> {
-        if self.number("PRAGMA user_version")? == u64::from(VERSION) {
-            return Ok(());
-        }
-        self.connection.execute_batch(&format!(
-            "BEGIN; {} PRAGMA application_id = {}; PRAGMA user_version = {VERSION}; COMMIT;",
-            purpose.schema, purpose.application_id
-        ))
     }
 
     /// Writes everything committed to the disk, whatever the policy: a checkpoint syncs the log, then the database.
@@ -140,7 +151,7 @@ impl Database {
 mod tests {
     use super::*;
 
-    const PURPOSE: Purpose = Purpose { name: "test", application_id: 7, schema: "CREATE TABLE t (a);" };
+    const PURPOSE: Purpose = Purpose { name: "test", application_id: 7, versions: &["CREATE TABLE t (a);"] };
 
     /// No test can cut the power, so this one checks the settings on which SQLite's guarantees depend.
     #[test]

@@ -11,14 +11,19 @@ use std::{
 use bytes::Bytes;
 use rusqlite::{Connection, OpenFlags};
 
-use crate::{OpenError, StoreError};
+use crate::{
+    OpenError, StoreError,
+    database::Purpose,
+    journal::JOURNAL,
+    seen::{Items, SEEN, id_of},
+};
 
 /// Copying is tried again this often, if the store's process changes the file meanwhile.
 const TRIES: u32 = 20;
 /// The wait before the next try.
 const PAUSE: Duration = Duration::from_millis(50);
 /// The most rows that one look gives.
-const MOST_ROWS: u32 = 100;
+const MOST_ROWS: usize = 100;
 
 /// A record of a journal that is not confirmed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,11 +64,11 @@ pub struct Journaled {
 /// ```
 pub fn find_journaled(path: impl AsRef<Path>, id: &str) -> Result<Vec<Journaled>, OpenError> {
     let path = path.as_ref();
-    let copy = Copied::of(path, crate::journal::APPLICATION_ID, "journal")?;
+    let copy = Copied::of(path, &JOURNAL)?;
     let look = || {
         let sql = "SELECT position, id, body FROM records WHERE id = ?1 ORDER BY position LIMIT ?2";
         let mut select = copy.connection.prepare(sql)?;
-        let found = select.query_map((id, MOST_ROWS), |row| {
+        let found = select.query_map((id, MOST_ROWS as i64), |row| {
             let position = row.get::<_, i64>(0)?.unsigned_abs();
             Ok(Journaled { position, id: row.get(1)?, bytes: row.get::<_, Vec<u8>>(2)?.into() })
         })?;
@@ -97,15 +102,31 @@ pub fn find_journaled(path: impl AsRef<Path>, id: &str) -> Result<Vec<Journaled>
 /// ```
 pub fn find_seen(path: impl AsRef<Path>, id: &str) -> Result<Vec<(String, SystemTime)>, OpenError> {
     let path = path.as_ref();
-    let copy = Copied::of(path, crate::seen::APPLICATION_ID, "window of seen ids")?;
+    let copy = Copied::of(path, &SEEN)?;
     let look = || {
-        let sql = "SELECT id, at FROM ids WHERE instr('/' || id || '/', '/' || ?1 || '/') > 0 ORDER BY turn LIMIT ?2";
-        let mut select = copy.connection.prepare(sql)?;
-        let found = select.query_map((id, MOST_ROWS), |row| {
+        let sql = "SELECT turn, at, id, NULL FROM ids WHERE instr('/' || id || '/', '/' || ?1 || '/') > 0
+                   UNION ALL SELECT turn, at, batch, items FROM batches ORDER BY turn";
+        let (mut select, mut found) = (copy.connection.prepare(sql)?, Vec::new());
+        let (mut rows, wanted) = (select.query([id])?, format!("/{id}/"));
+        let number = id.rsplit('/').next().and_then(|number| number.parse().ok());
+        while let Some(row) = rows.next()?
+            && found.len() < MOST_ROWS
+        {
             let at = UNIX_EPOCH + Duration::from_millis(row.get::<_, i64>(1)?.unsigned_abs());
-            Ok((row.get(0)?, at))
-        })?;
-        found.collect::<Result<Vec<_>, _>>()
+            let (name, items): (String, Option<Vec<u8>>) = (row.get(2)?, row.get(3)?);
+            let Some(items) = items.map(|items| Items::from_bytes(&items)) else {
+                found.push((name, at));
+                continue;
+            };
+            if format!("/{name}/").contains(&wanted) {
+                found.extend(items.iter().take(MOST_ROWS).map(|item| (id_of(&name, item), at)));
+            } else if let Some(item) = number.filter(|item| items.contains(*item)) {
+                let only = id_of(&name, item);
+                found.extend(format!("/{only}/").ends_with(&wanted).then_some((only, at)));
+            }
+        }
+        found.truncate(MOST_ROWS);
+        Ok(found)
     };
     look().map_err(|error| OpenError::from_sqlite(path, error))
 }
@@ -118,7 +139,7 @@ struct Copied {
 }
 
 impl Copied {
-    fn of(path: &Path, application_id: u32, expected: &'static str) -> Result<Self, OpenError> {
+    fn of(path: &Path, purpose: &Purpose) -> Result<Self, OpenError> {
         let io = |error| OpenError::Store(StoreError::io(path, error));
         let sqlite = |error| OpenError::from_sqlite(path, error);
         let folder = tempfile::Builder::new().prefix("fluffle-look-").tempdir().map_err(io)?;
@@ -128,10 +149,12 @@ impl Copied {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(&copy, flags).map_err(sqlite)?;
         let found: i64 = connection.query_row("PRAGMA application_id", [], |row| row.get(0)).map_err(sqlite)?;
-        if found != i64::from(application_id) {
+        if found != i64::from(purpose.application_id) {
             let found = format!("application id {found:#x}");
-            return Err(OpenError::Foreign { path: path.to_path_buf(), expected, found });
+            return Err(OpenError::Foreign { path: path.to_path_buf(), expected: purpose.name, found });
         }
+        // The file of an earlier version: the copy is brought up to date.
+        purpose.prepare(&connection).map_err(sqlite)?;
         Ok(Self { connection, _folder: folder })
     }
 }
@@ -233,6 +256,13 @@ mod tests {
         }
         let ids: Vec<_> = find_seen(&path, "b").unwrap().into_iter().map(|(id, _)| id).collect();
         assert_eq!(ids, ["b", "b/0", "6:orders/b/replay/r1"]);
+        seen.insert_items("6:orders/b", [1, 2]).await.unwrap();
+        seen.insert_items("6:orders/bb", [1]).await.unwrap();
+        let ids: Vec<_> = find_seen(&path, "b").unwrap().into_iter().map(|(id, _)| id).collect();
+        assert_eq!(ids[3..], ["6:orders/b/1", "6:orders/b/2"]);
+        for (id, found) in [("b/2", true), ("orders/b/1", false), ("b/3", false), ("b/1/2", false)] {
+            assert_eq!(!find_seen(&path, id).unwrap().is_empty(), found, "{id}");
+        }
         assert!(find_seen(&path, "nothing").unwrap().is_empty());
     }
 

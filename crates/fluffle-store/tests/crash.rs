@@ -21,6 +21,7 @@ use fluffle_store::{
 const ROLE: &str = "FLUFFLE_STORE_ROLE";
 const STORE: &str = "FLUFFLE_STORE_PATH";
 const WRITERS: usize = 8;
+const ITEMS: [u32; 3] = [0, 1, 700];
 const DEADLINE: Duration = Duration::from_secs(60);
 
 #[test]
@@ -111,6 +112,7 @@ fn an_inserted_id_survives_a_kill() {
             let seen = SeenIds::options().open(&path).unwrap();
             for id in &inserted {
                 assert!(seen.contains(id).await.unwrap(), "{id} is forgotten");
+                assert_eq!(seen.contains_items(id, ITEMS).await.unwrap(), [true; 3], "items of {id} are forgotten");
             }
             seen.close().await.unwrap();
         });
@@ -238,7 +240,8 @@ async fn insert(path: &Path, round: &str) {
     let started = Instant::now();
     for number in 0.. {
         let id = format!("{round}-{number}");
-        assert!(seen.insert(&id).await.unwrap());
+        let (itself, items) = tokio::join!(seen.insert(&id), seen.insert_items(&id, ITEMS));
+        assert!(itself.unwrap() && items.unwrap() == [true; 3]);
         say(&format!("acknowledged {id}"));
         assert!(started.elapsed() < DEADLINE);
     }

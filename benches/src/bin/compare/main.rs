@@ -84,6 +84,11 @@ struct Arguments {
     /// the messages
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Contestant>,
+
+    /// Run only these ways of the price list, for example `--ways batches,batches_once_on_disk`. A ratio needs the
+    /// first way of its group
+    #[arg(long, value_delimiter = ',', value_parser = PossibleValuesParser::new(prices::names()))]
+    ways: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -110,8 +115,9 @@ fn prices(arguments: &Arguments) -> Result<(), Failure> {
     let _spans = spans::collect();
     let mut node = Node::start()?;
     let rounds = arguments.rounds as usize;
-    let progress = progress(prices::steps(rounds));
-    let results = prices::run(&mut node, rounds, time(arguments), |round, way, figures| {
+    let ways = prices::ways(&arguments.ways);
+    let progress = progress((rounds + 1) * ways.len());
+    let results = prices::run(&mut node, ways, rounds, time(arguments), |round, way, figures| {
         progress.suspend(|| eprintln!("{}", line(round, way.name, figures)));
         progress.inc(1);
     })?;
@@ -134,6 +140,9 @@ fn clients(arguments: &Arguments, scenario: Scenario) -> Result<(), Failure> {
     if !arguments.only.is_empty() {
         contestants.extend(scenario.guests());
         contestants.retain(|contestant| arguments.only.contains(contestant));
+    }
+    if !arguments.ways.is_empty() {
+        return Err("only prices has ways: leave --ways away".into());
     }
     if contestants.is_empty() {
         return Err(format!("none of those takes part in {}", scenario.name()).into());

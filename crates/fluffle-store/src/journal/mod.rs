@@ -18,7 +18,7 @@ mod table;
 mod unconfirmed;
 
 #[cfg(feature = "sqlite")]
-pub(crate) use self::table::APPLICATION_ID;
+pub(crate) use self::table::JOURNAL;
 pub use self::{
     append::Enqueued,
     error::{AppendError, AppendErrorKind},

@@ -11,16 +11,13 @@ use crate::{
     database::{Database, Purpose, Synced},
 };
 
-/// "FluJ"
-pub(crate) const APPLICATION_ID: u32 = 0x466c_754a;
-
 // The checksum is before the body, so that SQLite reads it without walking the pages of a large body.
-const JOURNAL: Purpose = Purpose {
+pub(crate) const JOURNAL: Purpose = Purpose {
     name: "journal",
-    application_id: APPLICATION_ID,
-    schema: "CREATE TABLE records (
+    application_id: 0x466c_754a, // "FluJ"
+    versions: &["CREATE TABLE records (
         position INTEGER PRIMARY KEY, checksum INTEGER NOT NULL, id TEXT NOT NULL, body BLOB NOT NULL
-    ) STRICT;",
+    ) STRICT;"],
 };
 
 /// The most entries in a page of [`Table::page`], and the bytes after which it ends.

@@ -12,8 +12,8 @@ use crate::{
 const OFFSETS: Purpose = Purpose {
     name: "store of stream offsets",
     application_id: 0x466c_754f, // "FluO"
-    schema: "CREATE TABLE offsets (stream TEXT NOT NULL, reader TEXT NOT NULL, next INTEGER NOT NULL, \
-             PRIMARY KEY (stream, reader)) STRICT, WITHOUT ROWID;",
+    versions: &["CREATE TABLE offsets (stream TEXT NOT NULL, reader TEXT NOT NULL, next INTEGER NOT NULL, \
+                 PRIMARY KEY (stream, reader)) STRICT, WITHOUT ROWID;"],
 };
 
 pub(super) struct Table(Database);

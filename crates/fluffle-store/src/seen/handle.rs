@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     SeenIdsOptions,
-    command::{Command, Question},
+    command::{Command, Ids, Question},
 };
 use crate::{StoreError, writer::Writer};
 
@@ -95,6 +95,47 @@ impl SeenIds {
         self.ask_all(Question::Insert, ids).await
     }
 
+    /// Like [`contains_all`](Self::contains_all), for the ids `<batch>/<item>` of items of a batch, which are those that
+    /// Fluffle gives them. It does not matter whether an id was inserted with its batch or by itself.
+    ///
+    /// # Errors
+    ///
+    /// If the disk fails, or the window is closed.
+    pub async fn contains_items(
+        &self,
+        batch: impl Into<String>,
+        items: impl Into<Vec<u32>>,
+    ) -> Result<Vec<bool>, StoreError> {
+        self.ask_for(Question::Contains, Ids::Items(batch.into(), items.into())).await
+    }
+
+    /// Like [`insert_all`](Self::insert_all), for the ids `<batch>/<item>` of items of a batch. They are kept as one row,
+    /// which costs little more than a single id. Items that were inserted together are forgotten together.
+    ///
+    /// # Errors
+    ///
+    /// If the disk fails, or the window is closed. Either all ids have been inserted, or none.
+    ///
+    /// ```
+    /// # use fluffle_store::SeenIds;
+    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// let seen = SeenIds::options().in_memory()?;
+    /// assert_eq!(seen.insert_items("01997b1c", [0, 1, 2]).await?, [true; 3]);
+    /// assert!(seen.contains("01997b1c/2").await?);
+    /// assert!(seen.insert("01997b1c/3").await?);
+    /// assert_eq!(seen.contains_items("01997b1c", [2, 3, 4]).await?, [true, true, false]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub async fn insert_items(
+        &self,
+        batch: impl Into<String>,
+        items: impl Into<Vec<u32>>,
+    ) -> Result<Vec<bool>, StoreError> {
+        self.ask_for(Question::Insert, Ids::Items(batch.into(), items.into())).await
+    }
+
     /// Forgets an id, so that its message is handled again. True if the id was in the window. The removal is on the
     /// disk when this resolves.
     ///
@@ -120,7 +161,11 @@ impl SeenIds {
     }
 
     async fn ask_all(&self, question: Question, ids: Vec<String>) -> Result<Vec<bool>, StoreError> {
-        self.0.ask(|reply| Command { question, ids, reply }).await
+        self.ask_for(question, Ids::Each(ids)).await
+    }
+
+    async fn ask_for(&self, question: Question, ids: Ids) -> Result<Vec<bool>, StoreError> {
+        self.0.ask(|reply| Command { question, ids, reply: Some(reply) }).await
     }
 }
 

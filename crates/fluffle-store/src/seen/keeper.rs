@@ -4,12 +4,14 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use super::{
     SeenIdsOptions,
-    command::{Command, Question},
+    answer::{self, Time},
+    command::{Command, Ids, Question},
+    items::id_of,
     table::{Changes, Table},
 };
 use crate::{StoreError, writer::Work};
 
-/// How many old ids are removed with each group, in addition to two for each id asked about. It bounds how long one
+/// How many old rows are removed with each group, in addition to two for each id asked about. It bounds how long one
 /// caller waits.
 const PRUNED: usize = 64;
 
@@ -27,82 +29,61 @@ impl<C: Fn() -> u64> Keeper<C> {
         Self { table, options, path, clock, reclaiming: false }
     }
 
-    fn answer(&mut self, commands: &[Command]) -> Result<Vec<Vec<bool>>, rusqlite::Error> {
-        let now = (self.clock)();
+    fn answer(&mut self, commands: &mut [Command]) -> Result<Vec<Vec<bool>>, rusqlite::Error> {
         let keep = u64::try_from(self.options.keep.as_millis()).unwrap_or(u64::MAX);
-        // An id past its age counts as unknown even if its row still exists.
-        let is_old = |at: u64| now.saturating_sub(at) >= keep;
+        let time = Time { now: (self.clock)(), keep };
         let max_ids = self.options.max_ids;
         self.table.together(|changes| {
             let mut answers = Vec::with_capacity(commands.len());
-            let mut asked = 0;
-            for command in commands {
-                let answer = command.ids.iter().map(|id| answer(changes, command.question, id, now, is_old));
-                answers.push(answer.collect::<Result<Vec<_>, _>>()?);
+            let (mut asked, mut removes) = (0, false);
+            for command in &mut *commands {
+                let mut answer = answer(changes, command, time)?;
                 asked += command.ids.len();
+                removes |= command.question == Question::Remove;
+                // What was not inserted in this transaction either is unknown whether or not it is committed: the
+                // consumer need not wait for that before it begins the work.
+                if command.question == Question::Contains && !removes && !answer.contains(&true) {
+                    command.reply(Ok(std::mem::take(&mut answer)));
+                }
+                answers.push(answer);
             }
             // Prune only in a group that inserts, so that a group of mere lookups writes and syncs nothing.
             if commands.iter().any(|command| command.question == Question::Insert) {
-                prune(changes, max_ids, is_old, PRUNED + 2 * asked)?;
+                answer::prune(changes, max_ids, time, PRUNED + 2 * asked)?;
             }
             Ok(answers)
         })
     }
 }
 
-fn answer(
-    changes: &mut Changes<'_>,
-    question: Question,
-    id: &str,
-    now: u64,
-    is_old: impl Fn(u64) -> bool,
-) -> Result<bool, rusqlite::Error> {
-    let found = changes.find(id)?;
-    let known = found.as_ref().is_some_and(|row| !is_old(row.at));
-    match (question, &found) {
-        (Question::Insert, Some(row)) if !known => {
-            changes.remove(row)?;
-            changes.insert(id, now)?;
-        }
-        (Question::Insert, None) => changes.insert(id, now)?,
-        (Question::Remove, Some(row)) => changes.remove(row)?,
-        _ => {}
-    }
-    Ok(if question == Question::Insert { !known } else { known })
-}
-
-/// Removes the oldest ids: those beyond the number, and those past their age. Removes at most `at_most` of them, so a
-/// lowered limit is reached in steps.
-fn prune(
-    changes: &mut Changes<'_>,
-    max_ids: u64,
-    is_old: impl Fn(u64) -> bool,
-    at_most: usize,
-) -> Result<(), rusqlite::Error> {
-    for _ in 0..at_most {
-        match changes.oldest()? {
-            Some(oldest) if changes.ids > max_ids || is_old(oldest.at) => changes.remove(&oldest)?,
-            _ => break,
+fn answer(changes: &mut Changes<'_>, command: &Command, time: Time) -> Result<Vec<bool>, rusqlite::Error> {
+    match (command.question, &command.ids) {
+        (Question::Contains, Ids::Each(ids)) => ids.iter().map(|id| answer::contains(changes, id, time)).collect(),
+        (Question::Insert, Ids::Each(ids)) => ids.iter().map(|id| answer::insert(changes, id, time)).collect(),
+        (Question::Remove, Ids::Each(ids)) => ids.iter().map(|id| answer::remove(changes, id, time)).collect(),
+        (Question::Contains, Ids::Items(batch, items)) => answer::contains_items(changes, batch, items, time),
+        (Question::Insert, Ids::Items(batch, items)) => answer::insert_items(changes, batch, items, time),
+        (Question::Remove, Ids::Items(batch, items)) => {
+            items.iter().map(|item| answer::remove(changes, &id_of(batch, *item), time)).collect()
         }
     }
-    Ok(())
 }
 
 impl<C: Fn() -> u64 + Send + 'static> Work for Keeper<C> {
     type Command = Command;
 
-    fn work(&mut self, commands: Vec<Command>) {
+    fn work(&mut self, mut commands: Vec<Command>) {
         if !commands.is_empty() {
-            match self.answer(&commands) {
+            match self.answer(&mut commands) {
                 Ok(answers) => {
-                    for (command, answer) in commands.into_iter().zip(answers) {
-                        let _gone = command.reply.send(Ok(answer));
+                    for (command, answer) in commands.iter_mut().zip(answers) {
+                        command.reply(Ok(answer));
                     }
                 }
                 Err(error) => {
                     let error = StoreError::from_sqlite(&self.path, error);
-                    for command in commands {
-                        let _gone = command.reply.send(Err(error.clone()));
+                    for command in &mut commands {
+                        command.reply(Err(error.clone()));
                     }
                 }
             }
@@ -117,5 +98,27 @@ impl<C: Fn() -> u64 + Send + 'static> Work for Keeper<C> {
 
     fn finish(&mut self) -> Result<(), StoreError> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// If the commit fails, an insert of its transaction is undone, and a remove is too.
+    #[test]
+    fn only_what_is_unknown_is_answered_before_the_commit() {
+        let options = SeenIdsOptions::default();
+        let mut keeper = Keeper::new(Table::in_memory().unwrap(), options, Path::new("test").into(), || 0);
+        let questions =
+            [Question::Contains, Question::Insert, Question::Contains, Question::Remove, Question::Contains];
+        let mut commands = questions.map(|question| Command {
+            question,
+            ids: Ids::Each(vec!["a".to_owned()]),
+            reply: Some(tokio::sync::oneshot::channel().0),
+        });
+        let answers = keeper.answer(&mut commands).unwrap();
+        assert_eq!(commands.map(|command| command.reply.is_some()), [false, true, true, true, true]);
+        assert_eq!(answers[1..], [[true], [true], [true], [false]]);
     }
 }

@@ -1,7 +1,11 @@
 //! The ids of messages that were already handled.
 
+#[cfg(feature = "sqlite")]
+mod answer;
 mod command;
 mod handle;
+#[cfg(feature = "sqlite")]
+mod items;
 #[cfg(feature = "sqlite")]
 mod keeper;
 #[cfg(feature = "sqlite")]
@@ -12,6 +16,9 @@ mod table;
 #[cfg(all(test, feature = "sqlite"))]
 mod tests;
 
-#[cfg(feature = "sqlite")]
-pub(crate) use self::table::APPLICATION_ID;
 pub use self::{handle::SeenIds, options::SeenIdsOptions};
+#[cfg(feature = "sqlite")]
+pub(crate) use self::{
+    items::{Items, id_of},
+    table::SEEN,
+};

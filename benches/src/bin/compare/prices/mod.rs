@@ -35,6 +35,7 @@ pub(crate) type Results = Vec<(Way, Vec<Figures>)>;
 /// result and the number of its round. Without a PostgreSQL server, the ways that need one are left out.
 pub(crate) fn run(
     node: &mut Node,
+    ways: Vec<Way>,
     rounds: usize,
     time: Duration,
     watch: impl Fn(usize, &Way, &Figures),
@@ -42,7 +43,7 @@ pub(crate) fn run(
     let postgres = Postgres::is_installed().then(Postgres::start).transpose()?;
     let url = postgres.as_ref().map(Postgres::url);
     let mut rates = Vec::new();
-    for way in ways() {
+    for way in ways {
         let figures = round(node, &way, url.as_deref(), way.first_messages(), None)?;
         watch(0, &way, &figures);
         rates.push((way, figures.msgs_per_s));
@@ -65,14 +66,16 @@ pub(crate) fn run(
     Ok(results)
 }
 
-/// How many steps [`run`] has.
-pub(crate) fn steps(rounds: usize) -> usize {
-    (rounds + 1) * ways().count()
+/// The names of all ways.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    WAYS.iter().map(|way| way.name)
 }
 
-fn ways() -> impl Iterator<Item = Way> {
+/// The ways of these names, or all if there are none, except those that need a server that is not installed.
+pub(crate) fn ways(names: &[String]) -> Vec<Way> {
     let postgres = Postgres::is_installed();
-    WAYS.into_iter().filter(move |way| postgres || !way.needs_postgres())
+    let is_wanted = |way: &Way| names.is_empty() || names.iter().any(|name| name == way.name);
+    WAYS.into_iter().filter(|way| is_wanted(way) && (postgres || !way.needs_postgres())).collect()
 }
 
 fn round(

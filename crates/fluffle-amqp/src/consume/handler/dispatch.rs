@@ -41,7 +41,6 @@ use crate::{
             on_io::{OnIo, Stay},
         },
         intake::seen::Seen,
-        message::identity,
         queue::handler_queue::HandlerQueue,
     },
 };
@@ -153,7 +152,7 @@ impl<F: Adapter> Dispatch<F> {
             Some(seen) if attempt.seen_key.is_some() => {
                 let seen = seen.clone();
                 self.looked_up = Some(Box::pin(async move {
-                    let known = seen.known(&identity::item_keys(&attempt, 0..items)).await;
+                    let known = seen.known(&attempt, items).await;
                     (attempt, ticket, known)
                 }));
             }

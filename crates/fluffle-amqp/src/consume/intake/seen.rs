@@ -16,7 +16,10 @@ use tokio::{sync::SetOnce, time::sleep};
 use crate::consume::{
     attempt::attempt::Attempt,
     intake::step::{IntakeStep, Taken},
-    message::identity,
+    message::{
+        identity::{self, ItemKeys},
+        received::Received,
+    },
     spec::seen_store::{SeenError, SeenStore},
 };
 
@@ -78,16 +81,26 @@ impl Seen {
         persist("look a message up", key, || self.store.contains(key)).await
     }
 
-    /// Which of the keys belong to handled messages. If the store fails, waits until it answers.
-    pub(crate) async fn known(&self, keys: &[String]) -> Vec<bool> {
-        persist("look the items of a batch up", first(keys), || self.store.contains_all(keys)).await
+    /// Which of the `items` items of a batch were handled. If the store fails, waits until it answers.
+    pub(crate) async fn known(&self, batch: &Received, items: usize) -> Vec<bool> {
+        let Some(keys) = ItemKeys::of(batch, 0..items) else { return Vec::new() };
+        let replay = keys.of_replay();
+        persist("look the items of a batch up", &keys.batch, || match &replay {
+            Some(keys) => self.store.contains_all(keys),
+            None => self.store.contains_items(&keys.batch, &keys.items),
+        })
+        .await
     }
 
-    /// Marks items as handled. If the store fails, waits until it succeeds.
-    pub(crate) async fn remember_all(&self, keys: &[String]) {
-        if !keys.is_empty() {
-            persist("remember the handled items of a batch", first(keys), || self.store.insert_all(keys)).await;
-        }
+    /// Marks items of a batch as handled. If the store fails, waits until it succeeds.
+    pub(crate) async fn remember_items(&self, batch: &Received, items: impl Iterator<Item = usize>) {
+        let Some(keys) = ItemKeys::of(batch, items).filter(|keys| !keys.items.is_empty()) else { return };
+        let replay = keys.of_replay();
+        persist("remember the handled items of a batch", &keys.batch, || match &replay {
+            Some(keys) => self.store.insert_all(keys),
+            None => self.store.insert_items(&keys.batch, &keys.items),
+        })
+        .await;
     }
 
     /// Marks a message as handled. If the store fails, waits until it succeeds.
@@ -129,11 +142,6 @@ impl IntakeStep for Seen {
             None => Err(attempt),
         }
     }
-}
-
-/// The key of a batch's first item, which names the batch in log lines.
-fn first(keys: &[String]) -> &str {
-    keys.first().map_or("-", String::as_str)
 }
 
 /// Asks the store until it answers. A look-up is dropped together with its channel, but a mark is not. The number of

@@ -23,7 +23,6 @@ use crate::consume::{
         ticket::Ticket,
     },
     intake::seen::Seen,
-    message::identity,
     queue::{
         key_queues::KeyQueues,
         read_key::ReadKey,
@@ -271,8 +270,7 @@ impl Drop for Sorter {
 /// then, so that the next delivery does not overtake these items.
 fn look_up(sorter: Sorter, seen: Seen, attempt: Arc<Attempt>, ticket: Ticket) {
     actix_rt::spawn(async move {
-        let items = attempt.messages();
-        let known = seen.known(&identity::item_keys(&attempt, 0..items)).await;
+        let known = seen.known(&attempt, attempt.messages()).await;
         if let Some(contents) = attempt.contents() {
             contents.note_known(known);
         }

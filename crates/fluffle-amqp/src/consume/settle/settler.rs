@@ -20,7 +20,7 @@ use crate::{
         decide::verdict::Verdict,
         events::delivery_events::{self, DeliveryEvents, HANDLED},
         intake::seen::Seen,
-        message::{identity, received::Received, settled::Settled},
+        message::{received::Received, settled::Settled},
         settle::{
             commands::Commands,
             copies::{AnswerSent, Copies},
@@ -245,7 +245,7 @@ impl<C: Commands> Settler<C> {
     /// With effectively once: marks items of a batch as handled.
     pub(crate) async fn remember_items(&self, attempt: &Attempt, items: impl Iterator<Item = usize>) {
         if let (Some(seen), Some(_)) = (&self.seen, &attempt.seen_key) {
-            seen.remember_all(&identity::item_keys(attempt, items)).await;
+            seen.remember_items(attempt, items).await;
         }
     }
 

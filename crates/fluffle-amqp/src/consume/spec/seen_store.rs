@@ -37,8 +37,8 @@ pub trait SeenStore: Send + Sync + 'static {
     /// again, while the delivery waits unacked. Inserting a key that is there already is not an error.
     fn insert<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), SeenError>>;
 
-    /// [`contains`](Self::contains) for the items of a batch: one answer for each key, in the order of the keys. The
-    /// default asks for one key after the other; a store should override it if it can ask for all at once.
+    /// [`contains`](Self::contains) for many keys: one answer for each key, in the order of the keys. The default asks
+    /// for one key after the other; a store should override it if it can ask for all at once.
     fn contains_all<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<Vec<bool>, SeenError>> {
         Box::pin(async move {
             let mut known = Vec::with_capacity(keys.len());
@@ -49,8 +49,7 @@ pub trait SeenStore: Send + Sync + 'static {
         })
     }
 
-    /// [`insert`](Self::insert) for the items of a batch. After an error, some keys may have been inserted. The default
-    /// inserts one key after the other; a store should override it if it can insert all in one transaction.
+    /// [`insert`](Self::insert) for many keys. After an error, some keys may have been inserted. The default inserts one key after the other; a store should override it if it can insert all in one transaction.
     fn insert_all<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<(), SeenError>> {
         Box::pin(async move {
             for key in keys {
@@ -59,6 +58,23 @@ pub trait SeenStore: Send + Sync + 'static {
             Ok(())
         })
     }
+
+    /// [`contains_all`](Self::contains_all) for the items of a batch, whose keys are `<batch>/<item>`. An item that is
+    /// retried comes by itself and under the same key: what [`insert`](Self::insert) was given is found here, and the
+    /// other way round. The default asks for all keys; a store should override it if it can keep the items of a batch
+    /// together.
+    fn contains_items<'a>(&'a self, batch: &'a str, items: &'a [u32]) -> BoxFuture<'a, Result<Vec<bool>, SeenError>> {
+        Box::pin(async move { self.contains_all(&item_keys(batch, items)).await })
+    }
+
+    /// [`insert_all`](Self::insert_all) for the items of a batch, whose keys are `<batch>/<item>`.
+    fn insert_items<'a>(&'a self, batch: &'a str, items: &'a [u32]) -> BoxFuture<'a, Result<(), SeenError>> {
+        Box::pin(async move { self.insert_all(&item_keys(batch, items)).await })
+    }
+}
+
+fn item_keys(batch: &str, items: &[u32]) -> Vec<String> {
+    items.iter().map(|item| format!("{batch}/{item}")).collect()
 }
 
 /// A store on the local disk or in memory. Its options say how long it keeps a key. It can be opened only with
@@ -78,6 +94,14 @@ impl SeenStore for fluffle_store::SeenIds {
 
     fn insert_all<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<(), SeenError>> {
         Box::pin(async move { Ok(self.insert_all(keys.to_vec()).await.map(|_were_new| ())?) })
+    }
+
+    fn contains_items<'a>(&'a self, batch: &'a str, items: &'a [u32]) -> BoxFuture<'a, Result<Vec<bool>, SeenError>> {
+        Box::pin(async move { Ok(self.contains_items(batch, items).await?) })
+    }
+
+    fn insert_items<'a>(&'a self, batch: &'a str, items: &'a [u32]) -> BoxFuture<'a, Result<(), SeenError>> {
+        Box::pin(async move { Ok(self.insert_items(batch, items).await.map(|_were_new| ())?) })
     }
 }
 
