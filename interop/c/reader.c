@@ -4,7 +4,7 @@
 #include <strings.h>
 #include <zlib.h>
 
-static const size_t UNPACKED = 64 << 20, RATIO = 100, FREE = 1 << 20, ITEMS = 10000;
+static const size_t SENT = 16 << 20, UNPACKED = 64 << 20, RATIO = 100, FREE = 1 << 20, ITEMS = 10000;
 static const char *const PROTOBUF[] = {"", "application/octet-stream", "application/protobuf", "application/x-protobuf",
                                        "application/x-google-protobuf", "application/vnd.google.protobuf", NULL};
 static const char *const GZIP[] = {"gzip", "x-gzip", NULL};
@@ -28,7 +28,7 @@ static const char *unpack(const uint8_t *body, size_t length, uint8_t **unpacked
     }
     inflateEnd(&z);
     *size = z.next_out - *unpacked;
-    return z.avail_out == 0 ? "ratio" : result == Z_STREAM_END ? NULL : "gzip";
+    return z.avail_out == 0 ? (most < UNPACKED ? "ratio" : "too_large") : result == Z_STREAM_END ? NULL : "gzip";
 }
 
 /* What follows a damaged length is one item that cannot be read, the last one. */
@@ -38,7 +38,7 @@ static const char *split(const uint8_t *body, size_t left, take *take, void *con
         if (index == ITEMS) return "too_many_items";
         do length |= (uint64_t)(body[size] & 0x7F) << 7 * size;
         while (body[size++] >= 0x80 && size < left && size < 10);
-        bool damaged = body[size - 1] >= 0x80 || length > left - size;
+        bool damaged = body[size - 1] >= (size < 10 ? 0x80 : 2) || length > left - size;
         take(context, index, body + size, damaged ? left - size : length, damaged ? "framing" : NULL);
         if (damaged) return NULL;
         body += size + length, left -= size + length;
@@ -53,11 +53,12 @@ const char *wire_read(const char *name, const uint8_t *body, size_t length, stru
         if (!strchr(" \t\"", *from)) strncat(content_type, from, 1);
     char *media = strtok_r(content_type, ";", &save);
     for (char *part; media && (part = strtok_r(NULL, ";", &save));)
-        if (strncasecmp(part, "proto=", 6) == 0) proto = part + 6;
-        else if (strncasecmp(part, "encoding=", 9) == 0) batching = part + 9;
+        if (!*proto && strncasecmp(part, "proto=", 6) == 0) proto = part + 6;
+        else if (!batching && strncasecmp(part, "encoding=", 9) == 0) batching = part + 9;
     if (media && !is_among(media, PROTOBUF)) return "content_type";
     if ((*proto && strcmp(proto, name) != 0) || (*labels.type && strcmp(labels.type, name) != 0)) return "type_name";
     if (batching && strcasecmp(batching, "delimited") != 0) return "batching";
+    if (length > SENT) return "too_large";
     bool gzip = is_among(labels.content_encoding, GZIP);
     if (!gzip && !is_among(labels.content_encoding, OTHERS)) return "content_encoding";
     uint8_t *unpacked = NULL;

@@ -13,7 +13,7 @@ import java.util.zip.GZIPInputStream;
 final class Reader {
     private static final String PROTOBUF = "(?i)|application/(octet-stream|(x-|x-google-|vnd\\.google\\.)?protobuf)";
     private static final String OTHERS = "(?i)|identity|binary|8bit|7bit|utf-?8|(us-)?ascii|iso-8859-1";
-    private static final int UNPACKED = 64 << 20, RATIO = 100, FREE = 1 << 20, ITEMS = 10_000;
+    private static final int SENT = 16 << 20, UNPACKED = 64 << 20, RATIO = 100, FREE = 1 << 20, ITEMS = 10_000;
 
     /** The message is a dead letter. The text begins with the kind of the error. */
     static final class Undecodable extends Exception {
@@ -28,7 +28,7 @@ final class Reader {
             String type, String id) throws Undecodable {
         String[] parts = (contentType == null ? "" : contentType).replaceAll("[ \t\"]", "").split(";");
         Map<String, String> parameters = new HashMap<>();
-        for (String part : parts) parameters.put(part.replaceAll("=.*", "").toLowerCase(), part.replaceAll("^[^=]*=", ""));
+        for (String part : parts) parameters.putIfAbsent(part.replaceAll("=.*", "").toLowerCase(), part.replaceAll("^[^=]*=", ""));
         String name = empty.getDescriptorForType().getFullName(), batching = parameters.get("encoding");
         String encoding = contentEncoding == null ? "" : contentEncoding, labels = contentType + ", " + type;
         if (!parts[0].matches(PROTOBUF)) throw new Undecodable("content_type: not Protobuf: " + labels);
@@ -36,6 +36,7 @@ final class Reader {
             if (found != null && !found.isEmpty() && !found.equals(name))
                 throw new Undecodable("type_name: not " + name + ": " + labels);
         if (batching != null && !batching.equalsIgnoreCase("delimited")) throw new Undecodable("batching: " + labels);
+        if (body.length > SENT) throw new Undecodable("too_large: " + body.length + " bytes");
         if (encoding.matches("(?i)(x-)?gzip")) body = unpack(body);
         else if (!encoding.matches(OTHERS)) throw new Undecodable("content_encoding: not gzip: " + encoding);
         if (batching == null) return List.of(new Item<>(id, parse(empty, body), null));
@@ -49,7 +50,8 @@ final class Reader {
                 long length = 0, next = -1;
                 for (int shift = 0; next < 0 && shift < 70; shift += 7)
                     length |= ((next = in.readRawByte()) & 0x7FL) << shift;
-                if (next < 0 || length < 0 || length > body.length) throw new IOException("a length points past the end");
+                boolean isWide = in.getTotalBytesRead() - end == 10 && next > 1;
+                if (next < 0 || isWide || length < 0 || length > body.length) throw new IOException("a length points past the end");
                 items.add(new Item<>(itemId, parse(empty, in.readRawBytes((int) length)), null));
             } catch (Undecodable error) {
                 items.add(new Item<>(itemId, null, error));
@@ -75,7 +77,7 @@ final class Reader {
         int most = (int) Math.min(UNPACKED, Math.max(FREE, (long) RATIO * body.length));
         try (Members members = new Members(body)) {
             byte[] unpacked = members.readNBytes(most + 1);
-            if (unpacked.length > most) throw new Undecodable("ratio: it unpacks to more than " + most + " bytes");
+            if (unpacked.length > most) throw new Undecodable((most < UNPACKED ? "ratio: " : "too_large: ") + "over " + most);
             if (members.left() > 8) throw new IOException("other bytes follow the last member");
             return unpacked;
         } catch (IOException error) {

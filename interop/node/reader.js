@@ -4,7 +4,7 @@ const zlib = require("node:zlib");
 const PROTOBUF = ["", "application/octet-stream", "application/protobuf", "application/x-protobuf",
   "application/x-google-protobuf", "application/vnd.google.protobuf"];
 const UNCOMPRESSED = ["", "identity", "binary", "8bit", "7bit", "utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1"];
-const UNPACKED = 64 << 20, RATIO = 100, FREE = 1 << 20, ITEMS = 10_000;
+const SENT = 16 << 20, UNPACKED = 64 << 20, RATIO = 100, FREE = 1 << 20, ITEMS = 10_000;
 
 class Undecodable extends Error {} // the message is a dead letter; the text begins with the kind of the error
 
@@ -12,6 +12,7 @@ class Undecodable extends Error {} // the message is a dead letter; the text beg
 function read(type, body, { contentType, contentEncoding, type: typeName, messageId } = {}) {
   const [media, ...rest] = (contentType ?? "").split(";").map((part) => part.trim());
   const named = rest.map((part) => part.split(/\s*=\s*/)).filter((pair) => pair.length === 2);
+  named.reverse(); // the first of a name counts
   const parameters = new Map(named.map(([name, value]) => [name.toLowerCase(), value.replaceAll('"', "")]));
   const name = type.fullName.slice(1), encoding = (contentEncoding ?? "").toLowerCase();
   if (!PROTOBUF.includes(media.toLowerCase())) throw new Undecodable(`content_type: ${media} is not Protobuf`);
@@ -19,6 +20,7 @@ function read(type, body, { contentType, contentEncoding, type: typeName, messag
     throw new Undecodable(`type_name: ${typeName} or ${contentType} is not ${name}`);
   if ((parameters.get("encoding") ?? "delimited").toLowerCase() !== "delimited")
     throw new Undecodable(`batching: ${contentType} names no known form of a batch`);
+  if (body.length > SENT) throw new Undecodable(`too_large: ${body.length} bytes`);
   if (["gzip", "x-gzip"].includes(encoding)) body = unpack(body);
   else if (!UNCOMPRESSED.includes(encoding)) throw new Undecodable(`content_encoding: ${encoding} is not gzip`);
   if (!parameters.has("encoding")) return [{ id: messageId, message: parse(type, body) }];
@@ -39,7 +41,8 @@ function unpack(body) { // all members, and never more than the limits
     const { buffer, engine } = zlib.gunzipSync(body, { maxOutputLength, info: true });
     if (engine.bytesWritten === body.length) return buffer; // else zlib has ignored what follows the last member
   } catch (error) {
-    throw new Undecodable(`${error.code === "ERR_BUFFER_TOO_LARGE" ? "ratio" : "gzip"}: ${error.message}`);
+    const tooMuch = maxOutputLength < UNPACKED ? "ratio" : "too_large";
+    throw new Undecodable(`${error.code === "ERR_BUFFER_TOO_LARGE" ? tooMuch : "gzip"}: ${error.message}`);
   }
   throw new Undecodable("gzip: other bytes follow the last member");
 }

@@ -19,10 +19,13 @@ const inJson = (json) => [json.id ?? "", json.magnitude, json.place ?? "", json.
 const inMessage = (quake) => [quake.id, quake.magnitude ?? undefined, quake.place, quake.location?.depthKm,
   quake.eventTime ? Number(quake.eventTime.seconds) * 1000 + quake.eventTime.nanos / 1e6 : undefined];
 
-let count = 0;
-for (const vector of vectors.filter((vector) => vector.format !== "json")) {
-  count += 1;
-  const body = fs.readFileSync(path.join(folder, vector.file));
+// What a reader of Protobuf and of batches of one type says to the rest.
+const REFUSED = { json: "content_type", typed: "batching" };
+
+for (const vector of vectors) {
+  const file = fs.readFileSync(path.join(folder, vector.file));
+  const body = Buffer.concat(Array(vector.repeat ?? 1).fill(file));
+  const refused = REFUSED[vector.format] ?? vector.error;
   const labels = { contentType: vector.content_type, contentEncoding: vector.content_encoding, type: vector.type,
     messageId: vector.message_id };
   const text = JSON.stringify(vector);
@@ -31,18 +34,18 @@ for (const vector of vectors.filter((vector) => vector.format !== "json")) {
     items = read(type, body, labels);
   } catch (error) {
     assert(error instanceof Undecodable, error);
-    assert.strictEqual(kind(error), vector.error, text);
+    assert.strictEqual(kind(error), refused, text);
     continue;
   }
-  assert.strictEqual(vector.error, undefined, text);
+  assert.strictEqual(refused, undefined, text);
   const found = items.map(({ message }) => (message instanceof Undecodable ? kind(message) : inMessage(message)));
   const wanted = vector.messages.map((index) => (index < 0 ? vector.item_error : inJson(messages[index])));
   assert.deepStrictEqual(found, wanted, text);
-  if (vector.ids) assert.deepStrictEqual(items.map(({ id }) => id), vector.ids, text);
+  assert.deepStrictEqual(items.map(({ id }) => id), vector.ids ?? items.map(() => undefined), text);
   if (vector.written) {
     const written = write(type, items.map(({ message }) => message), { batch: vector.file.includes("delimited") });
     assert.deepStrictEqual(written.body, body, text);
     assert.deepStrictEqual([written.options.contentType, written.options.type], [vector.content_type, vector.type]);
   }
 }
-console.log(`ok ${count} vectors`);
+console.log(`ok ${vectors.length} vectors`);

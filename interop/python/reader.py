@@ -6,7 +6,7 @@ from google.protobuf.message import DecodeError
 PROTOBUF = {"", "application/octet-stream", "application/protobuf", "application/x-protobuf",
             "application/x-google-protobuf", "application/vnd.google.protobuf"}
 UNCOMPRESSED = {"", "identity", "binary", "8bit", "7bit", "utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1"}
-UNPACKED, RATIO, FREE, ITEMS = 64 << 20, 100, 1 << 20, 10_000
+SENT, UNPACKED, RATIO, FREE, ITEMS = 16 << 20, 64 << 20, 100, 1 << 20, 10_000
 
 
 class Undecodable(ValueError):
@@ -17,13 +17,15 @@ def read(cls, body, content_type=None, content_encoding=None, type_name=None, me
     """Pairs of id and message. An item of a batch that cannot be read is an Undecodable."""
     media, *rest = [part.strip() for part in (content_type or "").split(";")]
     named = [[word.strip() for word in part.split("=", 1)] for part in rest if "=" in part]
-    parameters = {name.lower(): value.strip('"') for name, value in named}
+    parameters = {name.lower(): value.strip('"') for name, value in reversed(named)}  # the first of a name counts
     if media.lower() not in PROTOBUF:
         raise Undecodable(f"content_type: {media} is not Protobuf")
     if any(name and name != cls.DESCRIPTOR.full_name for name in (type_name, parameters.get("proto"))):
         raise Undecodable(f"type_name: {type_name} or {content_type} is not {cls.DESCRIPTOR.full_name}")
     if parameters.get("encoding", "delimited").lower() != "delimited":
         raise Undecodable(f"batching: {content_type} names no known form of a batch")
+    if len(body) > SENT:
+        raise Undecodable(f"too_large: {len(body)} bytes")
     if (content_encoding or "").lower() in ("gzip", "x-gzip"):
         body = unpack(body)
     elif (content_encoding or "").lower() not in UNCOMPRESSED:
@@ -41,7 +43,7 @@ def parse(cls, body):
 
 
 def unpack(body):  # all members, and never more than the limits
-    most, unpacked = min(UNPACKED, max(FREE, RATIO * len(body))), b""
+    most, unpacked = min(UNPACKED, max(FREE, RATIO * len(body))), bytearray()
     while True:
         member = zlib.decompressobj(wbits=31)
         try:
@@ -49,11 +51,11 @@ def unpack(body):  # all members, and never more than the limits
         except zlib.error as error:
             raise Undecodable(f"gzip: {error}") from error
         if len(unpacked) > most:
-            raise Undecodable(f"ratio: it unpacks to more than {most} bytes")
+            raise Undecodable(f"{'ratio' if most < UNPACKED else 'too_large'}: it unpacks to more than {most} bytes")
         if not member.eof:
             raise Undecodable("gzip: it is cut short")
         if not (body := member.unused_data):
-            return unpacked
+            return bytes(unpacked)
 
 
 def split(cls, body):  # what follows a damaged length is one item that cannot be read, the last one

@@ -5,7 +5,7 @@ require "google/protobuf"
 module Reader
   PROTOBUF = %r{\A(|application/(octet-stream|(x-|x-google-|vnd\.google\.)?protobuf))\z}i
   UNCOMPRESSED = /\A(|identity|binary|8bit|7bit|utf-?8|(us-)?ascii|iso-8859-1)\z/i
-  UNPACKED, RATIO, FREE, ITEMS = 64 << 20, 100, 1 << 20, 10_000
+  SENT, UNPACKED, RATIO, FREE, ITEMS = 16 << 20, 64 << 20, 100, 1 << 20, 10_000
 
   # The message is a dead letter. The text begins with the kind of the error.
   class Undecodable < StandardError; end
@@ -14,7 +14,8 @@ module Reader
   def self.read(type, body, content_type: nil, content_encoding: nil, type_name: nil, message_id: nil)
     media, *rest = content_type.to_s.split(";").map(&:strip)
     named = rest.map { |part| part.split("=", 2).map(&:strip) }.select { |pair| pair.size == 2 }
-    parameters = named.to_h { |name, value| [name.downcase, value.delete('"')] }
+    # The first of a name counts.
+    parameters = named.reverse.to_h { |name, value| [name.downcase, value.delete('"')] }
     name = type.descriptor.name
     raise Undecodable, "content_type: #{media} is not Protobuf" unless PROTOBUF.match?(media.to_s)
     unless [type_name, parameters["proto"]].all? { |found| ["", name].include?(found.to_s) }
@@ -23,6 +24,7 @@ module Reader
     unless parameters.fetch("encoding", "delimited").casecmp?("delimited")
       raise Undecodable, "batching: #{content_type} names no known form of a batch"
     end
+    raise Undecodable, "too_large: #{body.bytesize} bytes" if body.bytesize > SENT
     if content_encoding.to_s.match?(/\A(x-)?gzip\z/i)
       body = unpack(body)
     elsif !UNCOMPRESSED.match?(content_encoding.to_s)
@@ -44,7 +46,8 @@ module Reader
     loop do
       member = Zlib::Inflate.new(Zlib::MAX_WBITS + 16)
       member.inflate(body) do |part|
-        raise Undecodable, "ratio: it unpacks to more than #{most} bytes" if (unpacked << part).bytesize > most
+        next if (unpacked << part).bytesize <= most
+        raise Undecodable, "#{most < UNPACKED ? 'ratio' : 'too_large'}: it unpacks to more than #{most} bytes"
       end
       raise Undecodable, "gzip: it is cut short" unless member.finished?
       body = body.byteslice(member.total_in..)

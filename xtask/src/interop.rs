@@ -1,7 +1,7 @@
 //! Runs Fluffle against peers in other languages, on the embedded broker and on RabbitMQ. Installs what the peers need.
 
 use std::{
-    env, fs,
+    env, fmt, fs,
     path::{Path, PathBuf},
     process::Command,
     time::SystemTime,
@@ -25,6 +25,8 @@ struct Language {
 }
 
 const PROTOC: Need = Need::program("protobuf-compiler", "protoc");
+/// Has `google/protobuf/timestamp.proto`, which protoc's own package only recommends.
+const WELL_KNOWN_TYPES: Need = Need::library("libprotobuf-dev");
 
 const LANGUAGES: [Language; 7] = [
     Language {
@@ -47,6 +49,7 @@ const LANGUAGES: [Language; 7] = [
             Need::library("golang-github-rabbitmq-amqp091-go-dev"),
             Need::library("golang-google-protobuf-dev"),
             PROTOC,
+            WELL_KNOWN_TYPES,
         ],
         libraries: &[],
     },
@@ -62,6 +65,7 @@ const LANGUAGES: [Language; 7] = [
             Need::library("libjansson-dev"),
             Need::library("zlib1g-dev"),
             PROTOC,
+            WELL_KNOWN_TYPES,
         ],
         libraries: &[],
     },
@@ -73,6 +77,7 @@ const LANGUAGES: [Language; 7] = [
             Need::library("ruby-bunny"),
             Need::library("ruby-google-protobuf"),
             PROTOC,
+            WELL_KNOWN_TYPES,
         ],
         libraries: &[],
     },
@@ -87,15 +92,44 @@ const LANGUAGES: [Language; 7] = [
             Need::library("libguava-java"),
             Need::library("libslf4j-java"),
             PROTOC,
+            WELL_KNOWN_TYPES,
         ],
         libraries: &[],
     },
     Language { name: "rust", peers: &["rust-lapin", "rust-amqprs"], needs: &[], libraries: &[] },
 ];
 
+/// What keeps a language from being run here.
+#[derive(Clone, Debug, PartialEq)]
+enum Missing {
+    /// Programs or Debian packages that are not here and could not be installed.
+    NotInstalled(Vec<&'static str>),
+    /// Libraries that `fetch.sh` could not fetch.
+    NotFetched(Vec<&'static str>),
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotInstalled(names) => write!(f, "missing={} why=could-not-be-installed", names.join(",")),
+            Self::NotFetched(names) => write!(f, "missing={} why=fetch-failed", names.join(",")),
+        }
+    }
+}
+
+/// What the command line says.
+#[derive(Debug, PartialEq)]
+struct Arguments<'a> {
+    /// Names of languages; none means all.
+    names: Vec<&'a str>,
+    broker: &'a str,
+    /// A language that cannot be run here is named, and is no failure.
+    allow_missing: bool,
+}
+
 /// Runs the languages that `arguments` name, or all, on the brokers that they name, or both.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
-    let (names, broker) = parse(arguments)?;
+    let Arguments { names, broker, allow_missing } = parse(arguments)?;
     if broker != "embedded" {
         broker::ensure_installed()?;
     }
@@ -116,7 +150,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let mut peers: Vec<&str> = Vec::new();
     for language in chosen() {
         match language.prepare(&root, &programs)? {
-            Some(names) => missing.push(format!("interop: {} missing={}", language.name, names.join(","))),
+            Some(what) => missing.push((language.name, what)),
             None => peers.extend(language.peers),
         }
     }
@@ -127,17 +161,26 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     } else {
         step::run("talking with each peer", &mut run)
     };
-    missing.iter().for_each(|line| println!("{line}"));
-    outcome
+    missing.iter().for_each(|(language, what)| println!("interop: {language} {what}"));
+    outcome.and_then(|()| judge(&missing, allow_missing))
 }
 
-/// The names of languages, and the broker.
-fn parse(arguments: &[String]) -> Result<(Vec<&str>, &str), Failure> {
-    let (mut names, mut broker) = (Vec::new(), "both");
+/// A language that was not run has not passed.
+fn judge(missing: &[(&str, Missing)], allow_missing: bool) -> Result<(), Failure> {
+    if missing.is_empty() || allow_missing {
+        return Ok(());
+    }
+    let names: Vec<_> = missing.iter().map(|(language, _)| *language).collect();
+    Err(Failure(format!("not run: {}; with --allow-missing that is no failure", names.join(", "))))
+}
+
+fn parse(arguments: &[String]) -> Result<Arguments<'_>, Failure> {
+    let (mut names, mut broker, mut allow_missing) = (Vec::new(), "both", false);
     let mut words = arguments.iter().map(String::as_str);
     while let Some(word) = words.next() {
         match word {
             "--broker" => broker = words.next().unwrap_or_default(),
+            "--allow-missing" => allow_missing = true,
             name if LANGUAGES.iter().any(|language| language.name == name) => names.push(name),
             other => {
                 let known = LANGUAGES.map(|language| language.name).join(", ");
@@ -146,7 +189,7 @@ fn parse(arguments: &[String]) -> Result<(Vec<&str>, &str), Failure> {
         }
     }
     if ["embedded", "rabbitmq", "both"].contains(&broker) {
-        return Ok((names, broker));
+        return Ok(Arguments { names, broker, allow_missing });
     }
     Err(Failure(format!("there is no broker {broker:?}: --broker takes embedded, rabbitmq or both")))
 }
@@ -157,11 +200,11 @@ fn root() -> Result<PathBuf, Failure> {
 }
 
 impl Language {
-    /// Makes the peers' programs. Returns the names of what is missing here.
-    fn prepare(&self, root: &Path, programs: &Path) -> Result<Option<Vec<&'static str>>, Failure> {
+    /// Makes the peers' programs. Returns what is missing here.
+    fn prepare(&self, root: &Path, programs: &Path) -> Result<Option<Missing>, Failure> {
         let missing: Vec<_> = self.needs.iter().filter(|need| !need.is_met()).map(|need| need.package).collect();
         if !missing.is_empty() {
-            return Ok(Some(missing));
+            return Ok(Some(Missing::NotInstalled(missing)));
         }
         let io = |what: &'static str| move |error| Failure(format!("cannot {what}: {error}"));
         let (source, to) = (root.join("interop").join(self.name), programs.join(self.name));
@@ -169,8 +212,9 @@ impl Language {
         let fetched = to.join("fetched");
         let lists = ["fetch.sh", "requirements.txt", "package.json"].map(|name| source.join(name));
         if !self.libraries.is_empty() && is_older(&fetched, &lists) {
-            if self.script(root, "fetch.sh", &to, programs).is_err() {
-                return Ok(Some(self.libraries.to_vec()));
+            if let Err(failure) = self.script(root, "fetch.sh", &to, programs) {
+                eprintln!("    {failure}");
+                return Ok(Some(Missing::NotFetched(self.libraries.to_vec())));
             }
             fs::write(&fetched, "").map_err(io("note that the libraries are there"))?;
         }
@@ -230,7 +274,20 @@ mod tests {
         assert!(error.contains("cobol") && error.contains("python, node, go"), "{error}");
         let error = parse(&["--broker".into(), "qpid".into()]).unwrap_err().to_string();
         assert!(error.contains("qpid") && error.contains("rabbitmq"), "{error}");
-        assert_eq!(parse(&["go".into(), "--broker".into(), "embedded".into()]).unwrap(), (vec!["go"], "embedded"));
+        let parsed = Arguments { names: vec!["go"], broker: "embedded", allow_missing: false };
+        assert_eq!(parse(&["go", "--broker", "embedded"].map(String::from)).unwrap(), parsed);
+        assert!(parse(&["--allow-missing".into()]).unwrap().allow_missing);
+    }
+
+    #[test]
+    fn a_language_that_was_not_run_has_not_passed_unless_that_is_allowed() {
+        let missing =
+            [("ruby", Missing::NotInstalled(vec!["ruby-bunny"])), ("node", Missing::NotFetched(vec!["amqplib"]))];
+        assert_eq!(missing[0].1.to_string(), "missing=ruby-bunny why=could-not-be-installed");
+        assert_eq!(missing[1].1.to_string(), "missing=amqplib why=fetch-failed");
+        let error = judge(&missing, false).unwrap_err().to_string();
+        assert!(error.contains("ruby, node") && error.contains("--allow-missing"), "{error}");
+        assert!(judge(&missing, true).is_ok() && judge(&[], false).is_ok());
     }
 
     #[test]

@@ -33,7 +33,8 @@ Commands:
   interop [ARGS]       Talk with programs in Python, Node, Go, C, Ruby, Java and Rust, both ways, on
                        the embedded broker and on RabbitMQ. ARGS: names of languages, and
                        `--broker embedded|rabbitmq`. Installs what is missing with apt-get, pip
-                       (into target/) and npm (into target/); names what it cannot get. See
+                       (into target/) and npm (into target/). A language that it cannot get is
+                       named, and the command fails, unless `--allow-missing` is given. See
                        interop/README.md.
   rabbitmq4 [DIR]      Install a RabbitMQ 4 into a folder (default target/rabbitmq4), with
                        debootstrap, and print how to run the tests on it. Needs root or sudo.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"regexp"
 	"strings"
 
@@ -15,9 +14,9 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-const unpackedMost, ratio, free, itemsMost = 64 << 20, 100, 1 << 20, 10_000
+const sentMost, unpackedMost, ratio, free, itemsMost = 16 << 20, 64 << 20, 100, 1 << 20, 10_000
 
-var protobufs = regexp.MustCompile(`^application/(octet-stream|(x-|x-google-|vnd\.google\.)?protobuf)$`)
+var protobufs = regexp.MustCompile(`(?i)^(|application/(octet-stream|(x-|x-google-|vnd\.google\.)?protobuf))$`)
 var others = regexp.MustCompile(`(?i)^(|identity|binary|8bit|7bit|utf-?8|(us-)?ascii|iso-8859-1)$`)
 
 // Item is a message and its id. If an item of a batch cannot be read, Err says why. Errors begin with their kind.
@@ -29,9 +28,14 @@ type Item struct {
 
 // Read returns the messages of a body, or why all of it is a dead letter.
 func Read(empty proto.Message, body []byte, contentType, contentEncoding, typeName, id string) (items []Item, err error) {
-	media, parameters, err := mime.ParseMediaType(strings.ReplaceAll(contentType, " ", ""))
+	parts := strings.Split(strings.NewReplacer(" ", "", "\t", "", `"`, "").Replace(contentType), ";")
+	parameters := map[string]string{}
+	for at := len(parts) - 1; at > 0; at-- { // from the last, because the first of a name counts
+		key, value, _ := strings.Cut(parts[at], "=")
+		parameters[strings.ToLower(key)] = value
+	}
 	name, batching := string(empty.ProtoReflect().Descriptor().FullName()), parameters["encoding"]
-	if contentType != "" && (err != nil || !protobufs.MatchString(media)) {
+	if !protobufs.MatchString(parts[0]) {
 		return nil, fmt.Errorf("content_type: %s is not Protobuf", contentType)
 	}
 	if typeName != "" && typeName != name || parameters["proto"] != "" && parameters["proto"] != name {
@@ -39,6 +43,9 @@ func Read(empty proto.Message, body []byte, contentType, contentEncoding, typeNa
 	}
 	if batching != "" && !strings.EqualFold(batching, "delimited") {
 		return nil, fmt.Errorf("batching: %s names no known form of a batch", contentType)
+	}
+	if len(body) > sentMost {
+		return nil, fmt.Errorf("too_large: %d bytes", len(body))
 	}
 	if strings.EqualFold(contentEncoding, "gzip") || strings.EqualFold(contentEncoding, "x-gzip") {
 		if body, err = unpack(body); err != nil {
@@ -52,15 +59,18 @@ func Read(empty proto.Message, body []byte, contentType, contentEncoding, typeNa
 		return []Item{item}, item.Err
 	}
 	for len(body) > 0 {
-		itemID := fmt.Sprintf("%s/%d", id, len(items))
+		if len(items) == itemsMost {
+			return nil, fmt.Errorf("too_many_items: more than %d", itemsMost)
+		}
+		itemID := id
+		if id != "" {
+			itemID = fmt.Sprintf("%s/%d", id, len(items))
+		}
 		part, size := protowire.ConsumeBytes(body)
 		if size < 0 { // what follows a damaged length is one item that cannot be read, the last one
 			return append(items, Item{itemID, nil, errors.New("framing: a length is damaged or too large")}), nil
 		}
 		items, body = append(items, parse(empty, itemID, part)), body[size:]
-		if len(items) > itemsMost {
-			return nil, fmt.Errorf("too_many_items: more than %d", itemsMost)
-		}
 	}
 	return items, nil
 }
@@ -74,11 +84,11 @@ func parse(empty proto.Message, id string, body []byte) Item {
 }
 
 func unpack(body []byte) ([]byte, error) { // all members, and never more than the limits
-	most := ratio * len(body)
+	most, kind := ratio*len(body), "ratio"
 	if most < free {
 		most = free
 	} else if most > unpackedMost {
-		most = unpackedMost
+		most, kind = unpackedMost, "too_large"
 	}
 	reader, err := gzip.NewReader(bytes.NewReader(body))
 	if err == nil {
@@ -88,7 +98,7 @@ func unpack(body []byte) ([]byte, error) { // all members, and never more than t
 		return nil, fmt.Errorf("gzip: %w", err)
 	}
 	if len(body) > most {
-		return nil, fmt.Errorf("ratio: it unpacks to more than %d bytes", most)
+		return nil, fmt.Errorf("%s: it unpacks to more than %d bytes", kind, most)
 	}
 	return body, nil
 }

@@ -15,6 +15,7 @@ const PROTOBUF: [&str; 6] = [
 ];
 const UNCOMPRESSED: [&str; 10] =
     ["", "identity", "binary", "8bit", "7bit", "utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1"];
+const SENT: usize = 16 << 20;
 const UNPACKED: usize = 64 << 20;
 const RATIO: usize = 100;
 const FREE: usize = 1 << 20;
@@ -58,6 +59,9 @@ pub fn read<T: Message + Default>(name: &str, body: &[u8], labels: &Labels<'_>) 
     if batching.is_some_and(|it| !it.eq_ignore_ascii_case("delimited")) {
         return Err(format!("batching: {} names no known form of a batch", labels.content_type));
     }
+    if body.len() > SENT {
+        return Err(format!("too_large: {} bytes", body.len()));
+    }
     let body = match labels.content_encoding.to_lowercase().as_str() {
         "gzip" | "x-gzip" => &unpack(body)?,
         other if UNCOMPRESSED.contains(&other) => body,
@@ -79,7 +83,10 @@ fn unpack(body: &[u8]) -> Result<Vec<u8>, String> {
     let mut unpacked = Vec::new();
     let read = MultiGzDecoder::new(body).take(most as u64 + 1).read_to_end(&mut unpacked);
     read.map_err(|error| format!("gzip: {error}"))?;
-    if unpacked.len() > most { Err(format!("ratio: it unpacks to more than {most} bytes")) } else { Ok(unpacked) }
+    if unpacked.len() <= most {
+        return Ok(unpacked);
+    }
+    Err(format!("{}: it unpacks to more than {most} bytes", if most < UNPACKED { "ratio" } else { "too_large" }))
 }
 
 /// What follows a damaged length is one item that cannot be read, the last one.
@@ -93,7 +100,8 @@ fn split<T: Message + Default>(mut body: &[u8], id: &str) -> Result<Vec<Item<T>>
         let part = length.and_then(|length| body.split_off(..length));
         let item = part.map_or_else(|| Err("framing: a length is damaged or too large".to_owned()), parse);
         let is_damaged = part.is_none();
-        items.push((format!("{id}/{}", items.len()), item));
+        let id = if id.is_empty() { String::new() } else { format!("{id}/{}", items.len()) };
+        items.push((id, item));
         if is_damaged {
             break;
         }

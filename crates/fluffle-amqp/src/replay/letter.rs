@@ -220,10 +220,18 @@ mod tests {
     use fluffle_wire::headers::Reason;
     use lapin::BasicProperties;
 
+    /// Without the types of its items, a batch could not be read again.
+    const OF_A_BATCH: [&str; 2] = [headers::ITEM_TRACES, headers::ITEM_TYPES];
+
     #[test]
     fn a_replayed_letter_is_a_fresh_message_under_its_old_id() {
         let mut original = received(3);
-        original.properties = original.properties.clone().with_message_id("m1".into()).with_type("t".into());
+        let mut table = original.headers().unwrap().clone();
+        for name in OF_A_BATCH {
+            table.insert(name.into(), AMQPValue::LongString("2*a 1*b".into()));
+        }
+        let labelled = original.properties.clone().with_message_id("m1".into()).with_type("t".into());
+        original.properties = labelled.with_headers(table);
         let dead = copy::dead_letter(&original, "q.dead", &Reason::Rejected, "never");
         let letter = DeadLetter::new(received_with(3, dead.amqp_properties()));
         assert_eq!(letter.info().unwrap().attempts.get(), 3);
@@ -233,7 +241,7 @@ mod tests {
         assert_eq!((again.id(), again.exchange(), again.routing_key(), again.mandatory), ("m1", "", "q", true));
         let properties = again.amqp_properties();
         let names: Vec<_> = properties.headers().as_ref().unwrap().inner().keys().map(|name| name.as_str()).collect();
-        assert_eq!(names, [headers::REPLAY], "nothing tells of its past");
+        assert_eq!(names, [OF_A_BATCH[0], OF_A_BATCH[1], headers::REPLAY], "nothing tells of its past");
         assert_eq!(properties.kind().as_ref().unwrap().as_str(), "t");
     }
 

@@ -246,7 +246,9 @@ impl Model {
 
     fn remove(&mut self, id: &str) -> bool {
         let there = self.contains(id);
-        self.groups.iter_mut().for_each(|(ids, _)| drop(ids.remove(id)));
+        for (ids, _) in &mut self.groups {
+            ids.remove(id);
+        }
         self.groups.retain(|(ids, _)| !ids.is_empty());
         there
     }

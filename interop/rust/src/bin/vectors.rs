@@ -17,12 +17,10 @@ fn main() -> Result<(), Failure> {
     let folder = Path::new(&folder);
     let index: Value = serde_json::from_slice(&fs::read(folder.join("index.json"))?)?;
     let vectors = index["vectors"].as_array().ok_or("no vectors")?;
-    let mut count = 0;
-    for vector in vectors.iter().filter(|vector| vector["format"] != "json") {
+    for vector in vectors {
         check(vector, folder, &index["messages"]).map_err(|error| format!("{vector}: {error}"))?;
-        count += 1;
     }
-    println!("ok {count} vectors");
+    println!("ok {} vectors", vectors.len());
     Ok(())
 }
 
@@ -41,7 +39,14 @@ fn is_same(quake: &Quake, json: &Value) -> bool {
 
 fn check(vector: &Value, folder: &Path, expected: &Value) -> Result<(), Failure> {
     let text = |name: &str| vector[name].as_str().unwrap_or_default();
-    let body = fs::read(folder.join(text("file")))?;
+    let repeat = usize::try_from(vector["repeat"].as_u64().unwrap_or(1))?;
+    let body = fs::read(folder.join(text("file")))?.repeat(repeat);
+    // What a reader of Protobuf and of batches of one type says to the rest.
+    let refused = match text("format") {
+        "json" => "content_type",
+        "typed" => "batching",
+        _ => text("error"),
+    };
     let labels = Labels {
         content_type: text("content_type"),
         content_encoding: text("content_encoding"),
@@ -49,8 +54,8 @@ fn check(vector: &Value, folder: &Path, expected: &Value) -> Result<(), Failure>
         id: text("message_id"),
     };
     let items = match read::<Quake>(NAME, &body, &labels) {
-        Ok(items) if text("error").is_empty() => items,
-        Err(error) if kind(&error) == text("error") => return Ok(()),
+        Ok(items) if refused.is_empty() => items,
+        Err(error) if kind(&error) == refused => return Ok(()),
         other => return Err(format!("read as {other:?}").into()),
     };
     let wanted = vector["messages"].as_array().ok_or("no messages")?;
@@ -59,7 +64,7 @@ fn check(vector: &Value, folder: &Path, expected: &Value) -> Result<(), Failure>
     }
     let mut messages = Vec::new();
     for (at, ((id, item), wanted)) in items.into_iter().zip(wanted).enumerate() {
-        if vector["ids"].is_array() && vector["ids"][at] != id {
+        if vector["ids"][at].as_str().unwrap_or_default() != id {
             return Err(format!("the id of item {at} is {id}").into());
         }
         match (item, wanted.as_u64()) {

@@ -40,13 +40,15 @@ const NOT_ON_RETRIES: [&str; 7] = [
     "x-last-death-reason",
 ];
 
+/// Headers of a copy that a message that starts over keeps: the span of the attempt before, which the next one links,
+/// and what says what is in a batch.
+const KEPT_ON_REPLAYS: [&str; 3] = [ATTEMPT_TRACE, headers::ITEM_TYPES, headers::ITEM_TRACES];
+
 /// Whether a header tells about earlier copies of a message. A message that starts over carries none of these headers.
-/// An exception is the span of the attempt before, which the next one links.
 pub(crate) fn tells_of_the_past(name: &str) -> bool {
-    if name == ATTEMPT_TRACE {
+    if KEPT_ON_REPLAYS.contains(&name) {
         return false;
     }
-
     name.starts_with("x-fluffle-") || NOT_ON_RETRIES.contains(&name) || NEVER_COPIED.contains(&name)
 }
 

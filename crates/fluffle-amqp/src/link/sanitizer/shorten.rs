@@ -13,13 +13,14 @@ use crate::link::sanitizer::{
 
 /// Fluffle's own headers. They say why a message is in its queue, so they are shortened last.
 const NUMBERS: [&str; 5] = [headers::ATTEMPT, headers::FIRST_SEEN, headers::DEADLINE, headers::RETRIED_AT, MARK];
-const TEXTS: [&str; 8] = [
+const TEXTS: [&str; 9] = [
     headers::REASON,
     headers::ERROR,
     headers::ORIGIN_EXCHANGE,
     headers::ORIGIN_KEY,
     headers::ORIGIN_QUEUE,
     headers::REPLAY,
+    headers::ITEM_TYPES,
     UNREADABLE,
     SHORTENED,
 ];
@@ -98,8 +99,8 @@ impl Header {
         }
     }
 
-    /// Whether a string may be cut: a foreign one, or a text of Fluffle's that is only read by people. Half of an
-    /// exchange's, queue's or key's name would be another name.
+    /// Whether a string may be cut: a foreign one, or a text of Fluffle's that is only read by people. Half of the
+    /// name of an exchange, a queue, a key or a type would be another name.
     fn can_be_cut(&self) -> bool {
         self.importance() == Some(0) || self.is(headers::ERROR) || self.is(UNREADABLE)
     }
@@ -265,6 +266,17 @@ mod tests {
         assert_eq!(text(&short, "small").unwrap().len(), 100);
         assert!(text(&short, "big").unwrap().len() > 1000);
         assert_eq!(text(&short, SHORTENED).unwrap(), "big");
+    }
+
+    #[test]
+    fn the_types_of_a_batchs_items_are_left_out_as_a_whole_or_the_last_one_would_be_another() {
+        let types = entry(b"x-fluffle-item-types", &long(b'S', &b"1*shop.OrderPlaced 1*shop.Order ".repeat(60)));
+        let content = [types.clone(), entry(b"big", &long(b'S', &[b'b'; 1500]))].concat();
+        let short = shorten(content, types.len() + 1000);
+        assert_eq!(text(&short, "x-fluffle-item-types").unwrap().len(), 60 * 32);
+        let short = shorten(types, 1000);
+        assert!(value(&short, "x-fluffle-item-types").is_none());
+        assert_eq!(text(&short, SHORTENED).unwrap(), "x-fluffle-item-types");
     }
 
     #[test]
