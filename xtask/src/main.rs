@@ -22,7 +22,9 @@ Commands:
                        a real PostgreSQL.
                        ARGS go to the test runner, e.g. `-p fluffle-amqp` or a part of
                        a test's name; then only those tests run.
-  ci                   Check the format, run clippy with warnings denied, then `test`.
+  ci                   Check the format, run clippy and rustdoc with warnings denied, then `test`.
+  features             Build the framework for services with one feature and with none, warnings denied.
+                       Takes some minutes, so it is no part of `ci`.
   quakes [ARGS]        Run the flagship example; `--crash-every 50` makes it harder.
   example NAME [ARGS]  Run any example, e.g. `01_hello`, or `shop`, a service with HTTP.
                        Without NAME: list them.
@@ -77,6 +79,7 @@ fn run(command: &str, arguments: &[String]) -> Result<(), Failure> {
     match command {
         "test" => suite::test(arguments),
         "ci" => suite::ci(),
+        "features" => suite::features(),
         "rabbitmq4" => rabbitmq4::install(arguments),
         "quakes" => example("quakes", arguments),
         "torture" => torture(arguments),

@@ -32,12 +32,16 @@ const FEATURES: [&str; 6] = ["", "embedded", "json", "store", "telemetry", "trac
 /// The crates that these features change.
 const OF_SERVICES: [&str; 5] = ["fluffle", "fluffle-amqp", "fluffle-store", "fluffle-telemetry", "fluffle-wire"];
 
-/// Checks format and lints, and runs the tests.
+/// Checks format, lints and documentation, and runs the tests.
 pub(crate) fn ci() -> Result<(), Failure> {
     step::run("checking the format", cargo().args(["fmt", "--all", "--check"]))?;
     step::run(
         "running clippy, warnings denied",
         cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+    )?;
+    step::run(
+        "building the documentation, warnings denied",
+        cargo().args(["doc", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings"),
     )?;
     test(&[])
 }
@@ -61,15 +65,12 @@ pub(crate) fn test(arguments: &[String]) -> Result<(), Failure> {
         // nextest does not run documentation examples, so cargo does.
         step::run("running the documentation's examples", cargo().args(["test", "--workspace", "--doc", "--quiet"]))?;
     }
-    if arguments.is_empty() {
-        alone()?;
-    }
     eprintln!("==> all tests passed");
     Ok(())
 }
 
 /// Builds the framework for services of one feature, warnings denied.
-fn alone() -> Result<(), Failure> {
+pub(crate) fn features() -> Result<(), Failure> {
     for feature in FEATURES {
         let what = if feature.is_empty() { "no feature".to_owned() } else { format!("the feature {feature} alone") };
         let mut clippy = cargo();
@@ -80,6 +81,7 @@ fn alone() -> Result<(), Failure> {
         }
         step::run(&format!("building for services with {what}"), clippy.args(["--", "-D", "warnings"]))?;
     }
+    eprintln!("==> {} selections of features can be built", FEATURES.len());
     Ok(())
 }
 
