@@ -30,8 +30,7 @@ pub(crate) fn how_to_accept(
         Json(_) if !has_json => {
             "this program is built without the feature `json` of fluffle, which reads it".to_owned()
         }
-        Json(how) => format!("{what}: {how}"),
-        Otherwise(how) => format!("{what}: {how}"),
+        Json(how) | Otherwise(how) => format!("{what}: {how}"),
     })
 }
 
