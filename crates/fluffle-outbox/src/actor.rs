@@ -92,14 +92,15 @@ impl Actor for RelayActor {
 
 /// Runs until it is told to stop, or until the database fails.
 async fn run(relay: Arc<Shared>, mut stop: watch::Receiver<bool>) -> Result<(), RelayError> {
+    // In a transaction of its own, so that it is written even if claiming is what fails.
+    relay.mark().await?;
     let mut pruned = None;
     loop {
-        relay.mark().await?;
         if *stop.borrow() {
-            return Ok(());
+            return relay.mark().await;
         }
         relay.prune(&mut pruned).await?;
-        let rows = relay.claim().await?;
+        let rows = relay.mark_and_claim().await?;
         let rest = match rows.is_empty() {
             true => relay.poll,
             false if relay.publish(rows, &mut stop).await => continue,
@@ -126,11 +127,6 @@ impl Backlog for Shared {
 }
 
 impl Shared {
-    async fn claim(&self) -> Result<Vec<Row>, RelayError> {
-        let claim = Claim { relay: &self.claimant, rows: self.batch, bytes: self.batch_bytes };
-        self.table.claim(&claim).await
-    }
-
     /// Publishes the rows in order and records the outcome of each. True if the broker accepted any.
     async fn publish(&self, rows: Vec<Row>, stop: &mut watch::Receiver<bool>) -> bool {
         let mut open: BTreeSet<i64> = rows.iter().map(|row| row.id).collect();
@@ -203,6 +199,15 @@ impl Shared {
         self.table.settle(&self.claimant, &known, self.keep.is_some()).await?;
         self.unmarked().clear();
         Ok(())
+    }
+
+    /// Writes the outcomes that are not in the table yet, and claims the next rows.
+    async fn mark_and_claim(&self) -> Result<Vec<Row>, RelayError> {
+        let known = self.unmarked().clone();
+        let claim = Claim { relay: &self.claimant, rows: self.batch, bytes: self.batch_bytes };
+        let rows = self.table.settle_and_claim(&known, self.keep.is_some(), &claim).await?;
+        self.unmarked().clear();
+        Ok(rows)
     }
 
     async fn prune(&self, last: &mut Option<Instant>) -> Result<(), RelayError> {

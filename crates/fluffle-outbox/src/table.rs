@@ -48,7 +48,7 @@ impl From<sqlx::SqlitePool> for Table {
 impl Table {
     /// Claims the oldest rows that are due, in order.
     pub(crate) async fn claim(&self, claim: &Claim<'_>) -> Result<Vec<Row>, RelayError> {
-        let mut rows = bounded("claiming rows", async {
+        bounded("claiming rows", async {
             match &self.0 {
                 #[cfg(feature = "postgres")]
                 Kind::Postgres(pool) => postgres::table::claim(pool, claim).await,
@@ -56,10 +56,8 @@ impl Table {
                 Kind::Sqlite(pool) => sqlite::table::claim(pool, claim).await,
             }
         })
-        .await?;
-        // `returning` guarantees no order.
-        rows.sort_unstable_by_key(|row| row.id);
-        Ok(rows)
+        .await
+        .map(in_order)
     }
 
     /// Writes the outcomes of claimed rows in one transaction. A second call with the same outcomes changes nothing.
@@ -74,6 +72,27 @@ impl Table {
             }
         })
         .await
+    }
+
+    /// [`settle`](Self::settle), then [`claim`](Self::claim): where it saves time, in one transaction.
+    pub(crate) async fn settle_and_claim(
+        &self,
+        outcomes: &[(i64, Outcome)],
+        keep: bool,
+        claim: &Claim<'_>,
+    ) -> Result<Vec<Row>, RelayError> {
+        #[cfg(feature = "sqlite")]
+        if let Kind::Sqlite(pool) = &self.0
+            && !outcomes.is_empty()
+        {
+            let books = Books::new(outcomes);
+            let work = sqlite::table::settle_and_claim(pool, claim, &books, keep);
+            return bounded("marking rows and claiming others", work).await.map(in_order);
+        }
+        if !outcomes.is_empty() {
+            self.settle(claim.relay, outcomes, keep).await?;
+        }
+        self.claim(claim).await
     }
 
     /// How many rows wait to be published, including those being published now.
@@ -115,6 +134,12 @@ impl fmt::Debug for Table {
             Kind::Sqlite(_) => "Table(SQLite)",
         })
     }
+}
+
+/// `returning` guarantees no order.
+fn in_order(mut rows: Vec<Row>) -> Vec<Row> {
+    rows.sort_unstable_by_key(|row| row.id);
+    rows
 }
 
 async fn bounded<T>(doing: &'static str, work: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, RelayError> {

@@ -12,6 +12,7 @@ use support::*;
 on_both!(
     a_relay_that_dies_between_confirm_and_mark_leaves_a_message_that_is_published_again_under_its_id,
     what_is_known_to_be_confirmed_is_marked_first_however_often_the_relay_is_restarted,
+    what_is_published_is_marked_even_if_nothing_more_can_be_claimed,
     what_an_earlier_incarnation_had_claimed_is_taken_again_before_its_lease_is_over,
     while_the_broker_is_away_rows_wait_and_nothing_counts_against_them,
     a_batch_that_a_stopped_relay_cannot_publish_goes_back_to_the_table,
@@ -53,6 +54,19 @@ async fn what_is_known_to_be_confirmed_is_marked_first_however_often_the_relay_i
     database.allow_marking().await;
     until("an empty table", async || database.rows().await == 0).await;
     assert_eq!(broker.messages("q").unwrap().len(), 10);
+    service.shutdown().await.unwrap();
+}
+
+/// On SQLite the outcomes of a batch are written together with the claim of the next one.
+async fn what_is_published_is_marked_even_if_nothing_more_can_be_claimed(database: Database) {
+    let (broker, topology) = broker();
+    database.enqueue(&prepared(0..2), true).await;
+    database.forbid_claiming_the_last().await;
+    let app = App::new(broker.client().unwrap()).topology(topology.clone());
+    let relay = relay(&database, &app).batch(1);
+    let service = started(app.supervise(relay)).await;
+    until("the mark of the first", async || database.rows().await == 1).await;
+    assert_eq!(texts(&broker, "q"), ["0"]);
     service.shutdown().await.unwrap();
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, time::Duration};
 
-use sqlx::SqlitePool;
+use sqlx::{SqliteConnection, SqlitePool};
 
 use crate::{
     rows::{Books, Claim, LEASE, PRUNED, Row},
@@ -10,6 +10,7 @@ use crate::{
 };
 
 pub(crate) async fn claim(pool: &SqlitePool, claim: &Claim<'_>) -> Result<Vec<Row>, sqlx::Error> {
+    let mut connection = pool.acquire().await?;
     // Looks for due rows before the update, because an update takes the only write lock even if it finds no row.
     const LOOK: &str = concat!(
         "select exists (select 1 from fluffle_outbox
@@ -17,6 +18,13 @@ pub(crate) async fn claim(pool: &SqlitePool, claim: &Claim<'_>) -> Result<Vec<Ro
         now!(),
         " or claimed_by = $1))"
     );
+    if !sqlx::query_scalar::<_, bool>(LOOK).bind(claim.relay).fetch_one(&mut *connection).await? {
+        return Ok(Vec::new());
+    }
+    claim_on(&mut connection, claim).await
+}
+
+async fn claim_on(connection: &mut SqliteConnection, claim: &Claim<'_>) -> Result<Vec<Row>, sqlx::Error> {
     const CLAIM: &str = concat!(
         "update fluffle_outbox set claimed_by = $1, due_at = ",
         now!(),
@@ -33,21 +41,43 @@ pub(crate) async fn claim(pool: &SqlitePool, claim: &Claim<'_>) -> Result<Vec<Ro
             where coalesce(before, 0) < $3)
         returning id, message, attempts"
     );
-    if !sqlx::query_scalar::<_, bool>(LOOK).bind(claim.relay).fetch_one(pool).await? {
-        return Ok(Vec::new());
-    }
     let rows: Vec<(i64, Vec<u8>, i32)> = sqlx::query_as(CLAIM)
         .bind(claim.relay)
         .bind(claim.rows)
         .bind(claim.bytes)
         .bind(milliseconds(LEASE))
-        .fetch_all(pool)
+        .fetch_all(connection)
         .await?;
     Ok(rows.into_iter().map(Row::from).collect())
 }
 
 pub(crate) async fn settle(pool: &SqlitePool, relay: &str, books: &Books<'_>, keep: bool) -> Result<(), sqlx::Error> {
     let mut tx = pool.begin_with("begin immediate").await?;
+    settle_on(&mut tx, relay, books, keep).await?;
+    tx.commit().await
+}
+
+/// Writes the outcomes of claimed rows, and claims the next ones, in one transaction: each one waits for the only write
+/// lock and for the disk.
+pub(crate) async fn settle_and_claim(
+    pool: &SqlitePool,
+    claim: &Claim<'_>,
+    books: &Books<'_>,
+    keep: bool,
+) -> Result<Vec<Row>, sqlx::Error> {
+    let mut tx = pool.begin_with("begin immediate").await?;
+    settle_on(&mut tx, claim.relay, books, keep).await?;
+    let rows = claim_on(&mut tx, claim).await?;
+    tx.commit().await?;
+    Ok(rows)
+}
+
+async fn settle_on(
+    connection: &mut SqliteConnection,
+    relay: &str,
+    books: &Books<'_>,
+    keep: bool,
+) -> Result<(), sqlx::Error> {
     // Marked even if another relay has claimed them by now, because the broker has them.
     let published = match keep {
         true => concat!(
@@ -59,7 +89,7 @@ pub(crate) async fn settle(pool: &SqlitePool, relay: &str, books: &Books<'_>, ke
         false => "delete from fluffle_outbox where id in (select value from json_each($1))",
     };
     if !books.published.is_empty() {
-        sqlx::query(published).bind(json(&books.published)).execute(&mut *tx).await?;
+        sqlx::query(published).bind(json(&books.published)).execute(&mut *connection).await?;
     }
     if !books.again.is_empty() {
         const RELEASE: &str = concat!(
@@ -68,7 +98,7 @@ pub(crate) async fn settle(pool: &SqlitePool, relay: &str, books: &Books<'_>, ke
             " where id in (select value from json_each($1)) and claimed_by = $2"
         );
         let release = sqlx::query(RELEASE).bind(json(&books.again)).bind(relay);
-        release.execute(&mut *tx).await?;
+        release.execute(&mut *connection).await?;
     }
     for (id, attempts, error, wait) in &books.refused {
         const REFUSED: &str = concat!(
@@ -83,9 +113,9 @@ pub(crate) async fn settle(pool: &SqlitePool, relay: &str, books: &Books<'_>, ke
         );
         let wait = wait.map(milliseconds);
         let refused = sqlx::query(REFUSED).bind(id).bind(relay).bind(attempts).bind(*error).bind(wait);
-        refused.execute(&mut *tx).await?;
+        refused.execute(&mut *connection).await?;
     }
-    tx.commit().await
+    Ok(())
 }
 
 /// The number of rows that wait, and how many seconds the first of them has waited.

@@ -144,6 +144,23 @@ impl Database {
         .await;
     }
 
+    /// Prevents every relay from claiming the last row.
+    pub async fn forbid_claiming_the_last(&self) {
+        let last = self.number("select max(id) from fluffle_outbox").await;
+        let trigger = match self {
+            Self::Postgres { .. } => format!(
+                "create function forbid() returns trigger language plpgsql as $$ begin raise 'not now'; end $$;
+                 create trigger forbid before update on fluffle_outbox for each row when (new.id = {last})
+                     execute function forbid();"
+            ),
+            Self::Sqlite { .. } => format!(
+                "create trigger forbid before update on fluffle_outbox when new.id = {last}
+                 begin select raise(abort, 'not now'); end"
+            ),
+        };
+        self.execute(&trigger).await;
+    }
+
     /// Ends all leases, as if a minute had passed for every row.
     pub async fn end_leases(&self) {
         self.execute(match self {

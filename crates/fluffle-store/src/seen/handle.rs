@@ -165,7 +165,7 @@ impl SeenIds {
     }
 
     async fn ask_for(&self, question: Question, ids: Ids) -> Result<Vec<bool>, StoreError> {
-        self.0.ask(|reply| Command { question, ids, reply }).await
+        self.0.ask(|reply| Command { question, ids, reply: Some(reply) }).await
     }
 }
 

@@ -19,8 +19,16 @@ const PRUNED: usize = 64;
 pub(super) struct Command {
     pub(super) question: Question,
     pub(super) ids: Ids,
-    /// Gets one answer for each id.
-    pub(super) reply: oneshot::Sender<Result<Vec<bool>, StoreError>>,
+    /// Gets one answer for each id. `None`: it has them.
+    pub(super) reply: Option<oneshot::Sender<Result<Vec<bool>, StoreError>>>,
+}
+
+impl Command {
+    fn reply(&mut self, answer: Result<Vec<bool>, StoreError>) {
+        if let Some(reply) = self.reply.take() {
+            let _gone = reply.send(answer);
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -59,16 +67,23 @@ impl<C: Fn() -> u64> Keeper<C> {
         Self { table, options, path, clock, reclaiming: false }
     }
 
-    fn answer(&mut self, commands: &[Command]) -> Result<Vec<Vec<bool>>, rusqlite::Error> {
+    fn answer(&mut self, commands: &mut [Command]) -> Result<Vec<Vec<bool>>, rusqlite::Error> {
         let keep = u64::try_from(self.options.keep.as_millis()).unwrap_or(u64::MAX);
         let time = Time { now: (self.clock)(), keep };
         let max_ids = self.options.max_ids;
         self.table.together(|changes| {
             let mut answers = Vec::with_capacity(commands.len());
-            let mut asked = 0;
-            for command in commands {
-                answers.push(answer(changes, command, time)?);
+            let (mut asked, mut removes) = (0, false);
+            for command in &mut *commands {
+                let mut answer = answer(changes, command, time)?;
                 asked += command.ids.len();
+                removes |= command.question == Question::Remove;
+                // What was not inserted in this transaction either is unknown whether or not it is committed: the
+                // consumer need not wait for that before it begins the work.
+                if command.question == Question::Contains && !removes && !answer.contains(&true) {
+                    command.reply(Ok(std::mem::take(&mut answer)));
+                }
+                answers.push(answer);
             }
             // Prune only in a group that inserts, so that a group of mere lookups writes and syncs nothing.
             if commands.iter().any(|command| command.question == Question::Insert) {
@@ -95,18 +110,18 @@ fn answer(changes: &mut Changes<'_>, command: &Command, time: Time) -> Result<Ve
 impl<C: Fn() -> u64 + Send + 'static> Work for Keeper<C> {
     type Command = Command;
 
-    fn work(&mut self, commands: Vec<Command>) {
+    fn work(&mut self, mut commands: Vec<Command>) {
         if !commands.is_empty() {
-            match self.answer(&commands) {
+            match self.answer(&mut commands) {
                 Ok(answers) => {
-                    for (command, answer) in commands.into_iter().zip(answers) {
-                        let _gone = command.reply.send(Ok(answer));
+                    for (command, answer) in commands.iter_mut().zip(answers) {
+                        command.reply(Ok(answer));
                     }
                 }
                 Err(error) => {
                     let error = StoreError::from_sqlite(&self.path, error);
-                    for command in commands {
-                        let _gone = command.reply.send(Err(error.clone()));
+                    for command in &mut commands {
+                        command.reply(Err(error.clone()));
                     }
                 }
             }
@@ -121,5 +136,27 @@ impl<C: Fn() -> u64 + Send + 'static> Work for Keeper<C> {
 
     fn finish(&mut self) -> Result<(), StoreError> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// If the commit fails, an insert of its transaction is undone, and a remove is too.
+    #[test]
+    fn only_what_is_unknown_is_answered_before_the_commit() {
+        let options = SeenIdsOptions::default();
+        let mut keeper = Keeper::new(Table::in_memory().unwrap(), options, Path::new("test").into(), || 0);
+        let questions =
+            [Question::Contains, Question::Insert, Question::Contains, Question::Remove, Question::Contains];
+        let mut commands = questions.map(|question| Command {
+            question,
+            ids: Ids::Each(vec!["a".to_owned()]),
+            reply: Some(oneshot::channel().0),
+        });
+        let answers = keeper.answer(&mut commands).unwrap();
+        assert_eq!(commands.map(|command| command.reply.is_some()), [false, true, true, true, true]);
+        assert_eq!(answers[1..], [[true], [true], [true], [false]]);
     }
 }

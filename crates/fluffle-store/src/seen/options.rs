@@ -24,8 +24,11 @@ impl SeenIdsOptions {
         self
     }
 
-    /// The most ids that are remembered, at least one. A million by default, at about 150 bytes each on disk. The
-    /// oldest id is forgotten first.
+    /// How many ids are remembered, at least one: a million by default. The oldest id is forgotten first. Items of a batch
+    /// that were inserted together ([`insert_items`](crate::SeenIds::insert_items)) are forgotten together, when none of
+    /// them is among the newest `ids`, so that up to one batch more is remembered.
+    ///
+    /// An id takes about 150 bytes on disk, and so do all items of a batch that were inserted together.
     pub fn max_ids(mut self, ids: u64) -> Self {
         self.max_ids = ids.max(1);
         self
