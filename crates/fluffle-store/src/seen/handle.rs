@@ -95,8 +95,8 @@ impl SeenIds {
         self.ask_all(Question::Insert, ids).await
     }
 
-    /// Like [`contains_all`](Self::contains_all), for the ids `<batch>/<item>` of items of a batch, which are those that
-    /// Fluffle gives them. It does not matter whether an id was inserted with its batch or by itself.
+    /// Like [`contains_all`](Self::contains_all), for the ids `<batch>/<item>` that Fluffle gives the items of a batch.
+    /// It does not matter whether an id was inserted with its batch or by itself.
     ///
     /// # Errors
     ///
@@ -109,8 +109,8 @@ impl SeenIds {
         self.ask_for(Question::Contains, Ids::Items(batch.into(), items.into())).await
     }
 
-    /// Like [`insert_all`](Self::insert_all), for the ids `<batch>/<item>` of items of a batch. They are kept as one row,
-    /// which costs little more than a single id. Items that were inserted together are forgotten together.
+    /// Like [`insert_all`](Self::insert_all), for the ids `<batch>/<item>` of items of a batch. They are kept as one
+    /// row, which costs little more than a single id. Items that were inserted together are forgotten together.
     ///
     /// # Errors
     ///

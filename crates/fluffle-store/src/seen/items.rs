@@ -5,8 +5,8 @@ pub(crate) fn id_of(batch: &str, item: u32) -> String {
     format!("{batch}/{item}")
 }
 
-/// The batch and the item, if `id` is what [`id_of`] makes of them. No two pairs have the same id, so it does not matter
-/// whether there is such a batch.
+/// The batch and the item, if `id` is what [`id_of`] makes of them. No two pairs have the same id, so it does not
+/// matter whether there is such a batch.
 pub(super) fn item_of(id: &str) -> Option<(&str, u32)> {
     let (batch, number) = id.rsplit_once('/')?;
     let is_canonical = number == "0" || number.starts_with(|digit| matches!(digit, '1'..='9'));

@@ -24,9 +24,9 @@ impl SeenIdsOptions {
         self
     }
 
-    /// How many ids are remembered, at least one: a million by default. The oldest id is forgotten first. Items of a batch
-    /// that were inserted together ([`insert_items`](crate::SeenIds::insert_items)) are forgotten together, when none of
-    /// them is among the newest `ids`, so that up to one batch more is remembered.
+    /// How many ids are remembered, at least one: a million by default. The oldest id is forgotten first. Items of a
+    /// batch that were inserted together ([`insert_items`](crate::SeenIds::insert_items)) are forgotten together, when
+    /// none of them is among the newest `ids`, so that up to one batch more is remembered.
     ///
     /// An id takes about 150 bytes on disk, and so do all items of a batch that were inserted together.
     pub fn max_ids(mut self, ids: u64) -> Self {
