@@ -14,7 +14,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) const BROKER: Duration = Duration::from_secs(40);
 /// How long a peer may take for one command.
 const COMMAND: Duration = Duration::from_secs(20);
-/// How long a peer may take for all vectors. Long, because some unpack to 64 MiB, and a loaded machine is slow.
+/// How long a peer may take for all vectors. Long, because some are of 16 MiB, and a loaded machine is slow.
 const VECTORS: Duration = Duration::from_secs(180);
 /// How long a peer may take to end after its standard input has ended.
 const END: Duration = Duration::from_secs(5);
