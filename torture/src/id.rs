@@ -19,15 +19,15 @@ pub enum Lane {
     Most,
     /// At least once, with handlers that receive whole batches.
     Bulk,
-    /// At least once, messages of two types, each with a handler of its own. The parity of a message's number determines
-    /// its [type](Id::body_type).
+    /// At least once, messages of two types, each with a handler of its own. The parity of a message's number
+    /// determines its [type](Id::body_type).
     Both,
     /// At least once, from a stream whose reader keeps its offset on disk.
     Story,
 }
 
-/// The type in which a message is published. Both have the same bytes on the wire, so a message that a consumer gives to
-/// the handler of the other type is readable all the same.
+/// The type in which a message is published. Both have the same bytes on the wire, so a message that a consumer gives
+/// to the handler of the other type is readable all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyType {
     /// `String`.
