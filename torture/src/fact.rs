@@ -46,6 +46,8 @@ pub enum Fact {
     Acked(Id, u32),
     /// The body differs from the published one.
     Garbled(Id),
+    /// The handler of another type received the message, or the reader of dead letters of another type.
+    Mistyped(Id),
     /// The dead letter says how many deliveries ended without an answer.
     Delivered(Id, u32),
     /// The message is in the dead-letter queue: after how many attempts, and why.
@@ -78,7 +80,7 @@ impl Fact {
             Self::Try(id) | Self::Foreign(id, _) | Self::Yes(id) | Self::Delivered(id, _) => Some(id),
             Self::No(id, _) | Self::Unwritten(id, _) | Self::Maybe(id, _) | Self::Named(id, _) => Some(id),
             Self::Begin(id, _) | Self::Along(id, _) | Self::Done(id, _) | Self::Acked(id, _) => Some(id),
-            Self::Garbled(id) | Self::Dead(id, ..) => Some(id),
+            Self::Garbled(id) | Self::Mistyped(id) | Self::Dead(id, ..) => Some(id),
             Self::Quiet(_) | Self::Fault(_) | Self::Killed(_) | Self::Disk(_) | Self::Stall(_) => None,
         }
     }
@@ -99,6 +101,7 @@ impl fmt::Display for Fact {
             Self::Done(id, attempt) => write!(f, "done {id} {attempt}"),
             Self::Acked(id, attempt) => write!(f, "acked {id} {attempt}"),
             Self::Garbled(id) => write!(f, "garbled {id}"),
+            Self::Mistyped(id) => write!(f, "mistyped {id}"),
             Self::Delivered(id, times) => write!(f, "delivered {id} {times}"),
             Self::Dead(id, attempts, why) => write!(f, "dead {id} {attempts} {why}"),
             Self::Quiet(source) => write!(f, "quiet {source}"),
@@ -160,6 +163,7 @@ impl FromStr for Fact {
             "done" => Self::Done(id, number()?),
             "acked" => Self::Acked(id, number()?),
             "garbled" => Self::Garbled(id),
+            "mistyped" => Self::Mistyped(id),
             "delivered" => Self::Delivered(id, number()?),
             "dead" => Self::Dead(id, number()?, text.to_owned()),
             _ => return Err(wrong()),
@@ -345,6 +349,7 @@ mod tests {
             Fact::Done(id(), 2),
             Fact::Acked(id(), 2),
             Fact::Garbled(id()),
+            Fact::Mistyped(id()),
             Fact::Delivered(id(), 20),
             Fact::Dead(id(), 4, "attempts-exhausted".to_owned()),
             Fact::Quiet("c3p1".to_owned()),

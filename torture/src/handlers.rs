@@ -7,7 +7,7 @@ use futures_util::future::{BoxFuture, FutureExt, ready};
 
 use crate::{
     fact::{Fact, Facts},
-    id::{Id, Lane, NoId},
+    id::{BodyType, Id, Lane, NoId},
     script::{Act, BLOCKED, Script},
 };
 
@@ -29,6 +29,13 @@ pub(crate) struct AtOnce {
 /// Returns the id of our message with this name and body. In a batch, the framework chose the name.
 fn identify(name: &str, body: &str) -> Result<Id, NoId> {
     name.parse().or_else(|_| body.split(' ').next().unwrap_or_default().parse())
+}
+
+/// Reports if this handler, or reader of dead letters, is that of another type than the message was published in.
+fn check_type(facts: &Facts, id: &Id, handled: BodyType) {
+    if id.body_type() != handled {
+        facts.tell(&Fact::Mistyped(id.clone()));
+    }
 }
 
 /// Reports that a handler received a message.
@@ -64,7 +71,7 @@ impl Handler<Delivery<String>> for Scripted {
 
     fn handle(&mut self, body: Delivery<String>, _: &mut Self::Context) -> Self::Result {
         let text = body.clone();
-        self.play(body, &text)
+        self.play(body, &text, BodyType::Text)
     }
 }
 
@@ -73,19 +80,25 @@ impl Handler<Delivery<Vec<u8>>> for Scripted {
 
     fn handle(&mut self, body: Delivery<Vec<u8>>, _: &mut Self::Context) -> Self::Result {
         let text = String::from_utf8_lossy(&body).into_owned();
-        self.play(body, &text)
+        self.play(body, &text, BodyType::Bytes)
     }
 }
 
 #[allow(clippy::panic, reason = "handlers that panic are what is tortured with")]
 impl Scripted {
-    fn play<T: 'static>(&self, body: Delivery<T>, text: &str) -> ResponseFuture<Result<(), Failure>> {
+    fn play<T: 'static>(
+        &self,
+        body: Delivery<T>,
+        text: &str,
+        handled: BodyType,
+    ) -> ResponseFuture<Result<(), Failure>> {
         let (script, facts) = (self.script, self.facts.clone());
         let attempt = body.attempt();
         let (id, act) = match begin(script, &facts, body.message_id().unwrap_or_default(), text, attempt) {
             Ok(begun) => begun,
             Err(error) => return Box::pin(async { Err(Failure::reject(error)) }),
         };
+        check_type(&facts, &id, handled);
         match act {
             Act::Panic => panic!("{PANIC}"),
             Act::Abort => process::abort(),
@@ -180,7 +193,7 @@ impl Handler<Delivery<String>> for Undertaker {
     type Result = Result<(), Failure>;
 
     fn handle(&mut self, letter: Delivery<String>, _: &mut Self::Context) -> Self::Result {
-        self.bury(&letter, &letter)
+        self.bury(&letter, &letter, BodyType::Text)
     }
 }
 
@@ -188,14 +201,15 @@ impl Handler<Delivery<Vec<u8>>> for Undertaker {
     type Result = Result<(), Failure>;
 
     fn handle(&mut self, letter: Delivery<Vec<u8>>, _: &mut Self::Context) -> Self::Result {
-        self.bury(&letter, &String::from_utf8_lossy(&letter))
+        self.bury(&letter, &String::from_utf8_lossy(&letter), BodyType::Bytes)
     }
 }
 
 impl Undertaker {
-    fn bury<T>(&self, letter: &Delivery<T>, text: &str) -> Result<(), Failure> {
+    fn bury<T>(&self, letter: &Delivery<T>, text: &str, handled: BodyType) -> Result<(), Failure> {
         let name = letter.message_id().unwrap_or_default();
         let id = identify(name, text).map_err(Failure::reject)?;
+        check_type(&self.facts, &id, handled);
         if name != id.to_string() {
             self.facts.tell(&Fact::Named(id.clone(), name.to_owned()));
         }

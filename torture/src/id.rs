@@ -19,10 +19,21 @@ pub enum Lane {
     Most,
     /// At least once, with handlers that receive whole batches.
     Bulk,
-    /// At least once, messages of two types, each with a handler of its own.
+    /// At least once, messages of two types, each with a handler of its own. The parity of a message's number
+    /// determines its [type](Id::body_type).
     Both,
     /// At least once, from a stream whose reader keeps its offset on disk.
     Story,
+}
+
+/// The type in which a message is published. Both have the same bytes on the wire, so a message that a consumer gives
+/// to the handler of the other type is readable all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyType {
+    /// `String`.
+    Text,
+    /// `Vec<u8>`.
+    Bytes,
 }
 
 /// The reader of the stream.
@@ -92,6 +103,14 @@ pub const FOREIGN: char = 'f';
 const POISON: (&str, u64) = ("x0p1", 5);
 
 impl Id {
+    /// The type in which it is published.
+    pub fn body_type(&self) -> BodyType {
+        match self.lane {
+            Lane::Both if !self.number.is_multiple_of(2) => BodyType::Bytes,
+            _ => BodyType::Text,
+        }
+    }
+
     /// Whether the message kills the process of its handler each time.
     pub fn is_poison(&self) -> bool {
         self.lane == Lane::Wild && (self.source.as_str(), self.number) == POISON

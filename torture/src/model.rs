@@ -44,6 +44,8 @@ pub enum Breach {
     Stranger(Id),
     /// The body differs from the published one.
     Garbled(Id),
+    /// The handler of another type received the message, or its dead letter is one of another type.
+    Mistyped(Id),
     /// A handler received a message that cannot be read completely.
     Unreadable(Id),
     /// A message in a batch had these two names.
@@ -63,7 +65,7 @@ impl Breach {
     pub fn id(&self) -> Option<&Id> {
         match self {
             Self::Lost(id) | Self::AckedUndone(id) | Self::Refused(id) | Self::Unwritten(id) => Some(id),
-            Self::Stranger(id) | Self::Garbled(id) | Self::Unreadable(id) => Some(id),
+            Self::Stranger(id) | Self::Garbled(id) | Self::Mistyped(id) | Self::Unreadable(id) => Some(id),
             Self::OrderBroken(id, _) => Some(id),
             Self::EffectRepeated(id, _)
             | Self::HandledTwice(id, _)
@@ -95,6 +97,7 @@ impl fmt::Display for Breach {
             Self::Unwritten(id) => write!(f, "{id} was not written to its journal, although the disk had room"),
             Self::Stranger(id) => write!(f, "{id} was never published"),
             Self::Garbled(id) => write!(f, "{id} has another body than was published"),
+            Self::Mistyped(id) => write!(f, "{id} came as another type than it was published in"),
             Self::Unreadable(id) => write!(f, "{id} cannot be read, but was given to a handler"),
             Self::Renamed(id, name, other) => write!(f, "{id} came as {name}, and as {other}"),
             Self::DeadWrongly(id, attempts, why) => {
@@ -339,6 +342,7 @@ impl Model {
                 }
             }
             Fact::Garbled(_) => breaches.push(Breach::Garbled(id.clone())),
+            Fact::Mistyped(_) => breaches.push(Breach::Mistyped(id.clone())),
             Fact::Delivered(_, times) => story.delivered = story.delivered.max(times),
             Fact::Dead(_, attempts, why) => {
                 story.dead += 1;

@@ -257,11 +257,14 @@ fn a_journal_refuses_only_while_its_disk_is_full() {
 }
 
 #[test]
-fn strangers_and_changed_bodies_are_noticed() {
+fn strangers_changed_bodies_and_wrong_types_are_noticed() {
     let id = acts(Lane::Wild, &[Act::Ack]);
     assert_eq!(breaches(vec![Fact::Begin(id.clone(), 1)]), [Breach::Stranger(id.clone())]);
     let facts = accepted(&id, handled(&id).into_iter().chain([Fact::Garbled(id.clone())]));
     assert_eq!(breaches(facts), [Breach::Garbled(id)]);
+    let id = acts(Lane::Both, &[Act::Ack]);
+    let facts = accepted(&id, [Fact::Mistyped(id.clone())].into_iter().chain(handled(&id)));
+    assert_eq!(breaches(facts), [Breach::Mistyped(id)]);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use crate::{
     fact::{Fact, Facts},
     handlers::Types,
-    id::{Id, Lane},
+    id::{BodyType, Id, Lane},
     script::Script,
 };
 
@@ -240,7 +240,10 @@ impl Body for String {
 
 impl Body for OneOf<Types> {
     fn of(id: &Id, text: String) -> Self {
-        if id.number.is_multiple_of(2) { OneOf::new(text) } else { OneOf::new(text.into_bytes()) }
+        match id.body_type() {
+            BodyType::Text => OneOf::new(text),
+            BodyType::Bytes => OneOf::new(text.into_bytes()),
+        }
     }
 }
 

@@ -78,7 +78,7 @@ pub use consume::{
     handler::{
         batch::{DeliveryBatch, ItemFailures},
         delivery::Delivery,
-        handles::{Handles, HandlesBatches, HandlesEach},
+        handles::{HandledBy, Handles, HandlesBatches},
     },
     message::{delivery_info::DeliveryInfo, progress::StreamPosition, settled::Settled},
     spec::{

@@ -6,8 +6,9 @@
 
 mod others;
 
-use std::cell::Cell;
+use std::{cell::Cell, io::Write};
 
+use flate2::{Compression, write::GzEncoder};
 use fluffle_wire::wrappers::{Celery, CloudEvents, Dapr, MassTransit, SpringAmqp};
 use fluffle_wire::{DecodeErrorKind, Limits, Wire, Wrapper};
 use others::{Message, all};
@@ -30,6 +31,9 @@ const ENVELOPE: usize = 4;
 
 /// As in `hostile.rs`: to how many bytes one byte of a body may grow in a decoded message.
 const GROWTH: usize = 60;
+
+/// As in `hostile.rs`: the most memory to unpack a body that says it is compressed.
+const UNPACKED: usize = LIMITS.decompressed * 3 / 2 + 128 * 1024;
 
 /// Names, small buffers and errors.
 const FREE: usize = 16 * 1024;
@@ -150,25 +154,72 @@ fn apply(mut body: Vec<u8>, change: Change) -> Vec<u8> {
     body
 }
 
-fn hostile() -> impl Strategy<Value = Message> {
+/// A change of what is beside the body.
+#[derive(Clone, Debug)]
+enum Beside {
+    WithoutHeader(usize),
+    Header(&'static str, String),
+    ContentType(Option<&'static str>),
+    Encoding(Option<&'static str>),
+    Type(Option<String>),
+    /// Compresses the body, and says so.
+    Gzip,
+    /// Says so without doing it.
+    AsIfGzip,
+}
+
+fn beside() -> impl Strategy<Value = Beside> {
+    let names = select(vec!["__TypeId__", "task", "id", "eta", "specversion", "ce-specversion"]);
+    let types = select(vec!["", "shop.OrderPlaced", "com.shop.OrderPlaced", "fluffle.wiretest.v1.Kinds", "ü"]);
+    let known = types.prop_map(|name| Some(name.to_owned()));
+    let types = prop_oneof![2 => Just(None), 4 => known, 1 => ".{0,2000}".prop_map(Some)];
+    prop_oneof![
+        3 => (0_usize..8).prop_map(Beside::WithoutHeader),
+        2 => (names, ".{0,2000}").prop_map(|(name, value)| Beside::Header(name, value)),
+        1 => Just(Beside::ContentType(None)),
+        3 => select(LABELS.to_vec()).prop_map(|label| Beside::ContentType(Some(label))),
+        2 => select(vec![None, Some(""), Some("utf-8"), Some("ISO-8859-1"), Some("deflate"), Some("base64")])
+            .prop_map(Beside::Encoding),
+        3 => types.prop_map(Beside::Type),
+        3 => Just(Beside::Gzip),
+        1 => Just(Beside::AsIfGzip),
+    ]
+}
+
+fn change_beside(mut message: Message, change: Beside) -> Message {
+    match change {
+        Beside::WithoutHeader(place) => return message.without_header_at(place),
+        Beside::Header(name, value) => return message.with_header(name, &value),
+        Beside::ContentType(label) => message.content_type = label.map(str::to_owned),
+        Beside::Encoding(label) => message.content_encoding = label.map(str::to_owned),
+        Beside::Type(name) => message.type_name = name,
+        Beside::AsIfGzip => message.content_encoding = Some("gzip".to_owned()),
+        Beside::Gzip => {
+            let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+            packed.write_all(&message.bytes).unwrap();
+            message.bytes = packed.finish().unwrap().into();
+            message.content_encoding = Some("gzip".to_owned());
+        }
+    }
+    message
+}
+
+/// A message, and how many bytes its body has at most when it is unpacked.
+fn hostile() -> impl Strategy<Value = (Message, usize)> {
     let known = all().into_iter().map(|message| {
         let body = String::from_utf8_lossy(&message.bytes).replace("o-17", SECRET);
         if message.bytes.windows(4).any(|part| part == b"o-17") { message.with_body(body) } else { message }
     });
-    let label = prop_oneof![3 => Just(None), 1 => select(LABELS.to_vec()).prop_map(Some)];
-    let names = select(vec!["__TypeId__", "task", "id", "eta", "specversion", "ce-specversion"]);
-    let header = prop_oneof![
-        6 => Just(None),
-        1 => (names, ".{0,2000}").prop_map(Some),
-    ];
-    (select(known.collect::<Vec<_>>()), vec(change(), 0..4), label, header).prop_map(
-        |(message, changes, label, header)| {
-            let body = changes.into_iter().fold(message.bytes.to_vec(), apply);
-            let message = message.with_body(body);
-            let message = label.into_iter().fold(message, Message::labelled);
-            header.into_iter().fold(message, |message, (name, value)| message.with_header(name, &value))
-        },
-    )
+    // Half of them have only their body changed.
+    let beside = prop_oneof![1 => Just(Vec::new()), 1 => vec(beside(), 1..4)];
+    (select(known.collect::<Vec<_>>()), vec(change(), 0..4), beside).prop_map(|(message, changes, beside)| {
+        let body = changes.into_iter().fold(message.bytes.to_vec(), apply);
+        let message = message.with_body(body);
+        let unpacked = message.bytes.len();
+        let message = beside.into_iter().fold(message, change_beside);
+        let unpacked = unpacked.max(message.bytes.len());
+        (message, unpacked)
+    })
 }
 
 /// The most memory held at one time while `work` runs, beyond what was held before.
@@ -213,10 +264,10 @@ fn any_bytes_in_any_wrapper_give_a_message_or_an_error_within_the_limits() {
     let _ = Wire::<Kinds>::json().encode(&Kinds::default());
     let _ = proto.decode(&others::message("spring").incoming());
 
-    let (opened, read) = (Cell::new(0_usize), Cell::new(0_usize));
+    let (opened, read, unpacked) = (Cell::new(0_usize), Cell::new(0_usize), Cell::new(0_usize));
     let config = ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() };
     TestRunner::new(config)
-        .run(&hostile(), |message| {
+        .run(&hostile(), |(message, len)| {
             let incoming = message.incoming();
             for wrapper in &wrappers {
                 let (used, outcome) = peak(|| wrapper.open(&incoming));
@@ -230,11 +281,16 @@ fn any_bytes_in_any_wrapper_give_a_message_or_an_error_within_the_limits() {
                     }
                 }
             }
-            let allowed = message.bytes.len() * (ENVELOPE + GROWTH) + FREE;
+            let is_packed = message.content_encoding.as_deref() == Some("gzip");
+            let unpacking = if is_packed { UNPACKED } else { 0 };
+            let allowed = len * (ENVELOPE + GROWTH) + unpacking + FREE;
             let (used, outcome) = peak(|| serde.decode(&incoming));
             prop_assert!(used <= allowed, "{used} bytes were used, {allowed} allowed: {outcome:?}");
             match outcome {
-                Ok(_) => read.set(read.get() + 1),
+                Ok(_) => {
+                    read.set(read.get() + 1);
+                    unpacked.set(unpacked.get() + usize::from(is_packed));
+                }
                 Err(error) => check_error(&error)?,
             }
             let (used, outcome) = peak(|| proto.decode(&incoming));
@@ -246,8 +302,9 @@ fn any_bytes_in_any_wrapper_give_a_message_or_an_error_within_the_limits() {
         })
         .unwrap();
     // Not all that is made is rejected at once. About 460 and 90 are not; the bounds are far below that.
-    let (opened, read) = (opened.get(), read.get());
+    let (opened, read, unpacked) = (opened.get(), read.get(), unpacked.get());
     assert!(opened > 200 && read > 30, "{opened} were opened, {read} were read");
+    assert!(unpacked > 0, "no compressed message was read");
 
     // The bound is tight: base64 is copied, and its text is as long as the body.
     let encoded = "A".repeat(40_000);

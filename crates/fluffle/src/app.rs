@@ -7,9 +7,10 @@ use std::{
     time::Duration,
 };
 
+use actix::{Actor, Context};
 use fluffle_amqp::{
-    Broker, Consume, DRAIN, Forwarder, Handles, HandlesBatches, HandlesEach, Middleware, Observer, OneOf, Payload,
-    Publisher, PublisherPart, Requester, RequesterPart, Route, Service, ServiceError, Topology, Types,
+    Broker, Consume, DRAIN, Forwarder, HandledBy, Handles, HandlesBatches, Middleware, Observer, OneOf, Payload,
+    Publisher, PublisherPart, Requester, RequesterPart, Route, Service, ServiceError, Topology,
 };
 use fluffle_supervise::ChildSpec;
 #[cfg(feature = "telemetry")]
@@ -226,8 +227,8 @@ impl App {
     #[must_use]
     pub fn consume_types<A, L, R, F>(self, consume: Consume<OneOf<L>, R>, factory: F) -> Self
     where
-        A: HandlesEach<L, R>,
-        L: Types,
+        A: Actor<Context = Context<A>>,
+        L: HandledBy<A, R>,
         R: Payload,
         F: Fn() -> A + Send + Sync + 'static,
     {

@@ -15,7 +15,7 @@
 //!
 //! Next: `12_settings`, with what operators may change.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use examples::{Seen, check, feed, say};
 use fluffle::{Error, prelude::*};
@@ -50,8 +50,10 @@ fn stream(broker: &Broker) -> App {
     App::new(broker.clone()).topology(Topology::new().queue(quakes))
 }
 
-/// Reads until `enough` earthquakes are counted, and stops then. Returns the offset that is kept.
-async fn read(broker: &Broker, offsets: &Offsets, seen: &Seen, enough: usize) -> Result<u64, Error> {
+/// Reads until `enough` earthquakes are counted, and stops then. Returns the offset that is kept. Each reader opens the
+/// file of offsets itself, as a process that is started again does.
+async fn read(broker: &Broker, offsets: &Path, seen: &Seen, enough: usize) -> Result<u64, Error> {
+    let offsets = Offsets::open(offsets).map_err(Error::other)?;
     let reader = StreamReader::new("magnitudes", offsets.clone()).begin(StreamOffset::First);
     let counted = seen.clone();
     let consume = Consume::<Quake>::queue("quakes").stream(reader).prefetch(20);
@@ -81,7 +83,7 @@ async fn main() -> Result<(), Error> {
     publishing.shutdown().await?;
 
     let folder = tempfile::tempdir()?;
-    let offsets = Offsets::open(folder.path().join("magnitudes.offsets")).map_err(Error::other)?;
+    let offsets = folder.path().join("magnitudes.offsets");
     let seen = Seen::new();
     let stopped = read(&broker, &offsets, &seen, FIRST).await?;
     let first = seen.distinct();

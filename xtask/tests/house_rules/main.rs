@@ -78,6 +78,13 @@ const NEVER: [&str; 3] = [".unwrap()", ".expect(", "do_send("];
 
 const LONGEST_FILE: usize = 500;
 
+/// A lesson is read from top to bottom.
+const LONGEST_LESSON: usize = 100;
+
+/// Lessons that are longer, and their own limits.
+const LONG_LESSONS: [(&str, usize); 4] =
+    [("02_work_queue", 120), ("07_pipeline", 140), ("09_batches", 150), ("12_settings", 140)];
+
 #[test]
 fn crates_depend_only_downwards() {
     let mut wrong = Vec::new();
@@ -123,6 +130,25 @@ fn a_file_holds_one_noun() {
         }
     }
     assert!(wrong.is_empty(), "past {LONGEST_FILE} lines there is a second noun to be found:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn a_lesson_is_short() {
+    let (mut lessons, mut wrong) = (0, Vec::new());
+    for file in rust_files(&root().join("examples/src/bin")) {
+        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if !name.starts_with(|first: char| first.is_ascii_digit()) {
+            continue;
+        }
+        lessons += 1;
+        let limit = LONG_LESSONS.iter().find(|(long, _)| *long == name).map_or(LONGEST_LESSON, |(_, limit)| *limit);
+        let lines = fs::read_to_string(&file).unwrap().lines().count();
+        if lines > limit {
+            wrong.push(format!("{name}: {lines} lines, {limit} allowed"));
+        }
+    }
+    assert!(lessons >= 12, "the rule looks at {lessons} lessons only");
+    assert!(wrong.is_empty(), "make two lessons of it, or say less:\n{}", wrong.join("\n"));
 }
 
 #[test]

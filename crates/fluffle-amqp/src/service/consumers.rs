@@ -82,9 +82,9 @@ impl Service {
         let claim = Arc::new(self.inner.types.claim::<T>(&consume.queue)?);
         self.inner.topology.add(consume.topology(&application))?;
         let mut common = Common {
-            application,
             guard: Arc::new(consume.guard()),
-            patience: consume.patience(),
+            patience: consume.patience(&application),
+            application,
             seen: consume.seen.take().map(Seen::new),
             claim,
             middleware: Middlewares::new(
@@ -106,7 +106,7 @@ impl Service {
             // Failed messages of a stream return to a queue beside it, which a second consumer with the same settings
             // reads.
             let slot = self.inner.consume.lease().await?;
-            common.patience = consume.patience();
+            common.patience = consume.patience(&common.application);
             self.add_lane(&consume, &common, slot).await?;
         }
         Ok(())

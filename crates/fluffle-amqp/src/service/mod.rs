@@ -55,6 +55,7 @@ use std::{
     time::Duration,
 };
 
+use actix::{Actor, Context};
 use actix_rt::ArbiterHandle;
 use fluffle_supervise::{
     ChildSpec, EventStream, Intensity, NodeSnapshot, StartChildError, State, Strategy, SupervisorHandle, SupervisorSpec,
@@ -65,13 +66,13 @@ use crate::{
     base::{
         drain::{Clock, Step},
         observer::{Observer, Observers},
-        one_of::{OneOf, Types},
+        one_of::OneOf,
         payload::Payload,
     },
     consume::{
         handler::{
             adapter::{AllAtOnce, OneByOne, OneOfEach},
-            handles::{Handles, HandlesBatches, HandlesEach},
+            handles::{HandledBy, Handles, HandlesBatches},
         },
         spec::{consume::Consume, middleware::Middleware},
     },
@@ -338,8 +339,8 @@ impl Service {
     /// As [`consume`](Self::consume).
     pub async fn consume_types<A, L, R, F>(&self, consume: Consume<OneOf<L>, R>, factory: F) -> Result<(), ServiceError>
     where
-        A: HandlesEach<L, R>,
-        L: Types,
+        A: Actor<Context = Context<A>>,
+        L: HandledBy<A, R>,
         R: Payload,
         F: Fn() -> A + Send + Sync + 'static,
     {

@@ -203,8 +203,9 @@ impl Queue {
     /// How long a delivery may be unacked until the broker takes it back (`x-consumer-timeout`): a time limit for this
     /// queue instead of the broker's `consumer_timeout`, which is 30 minutes. Since RabbitMQ 3.12; on an older broker
     /// the topology is refused with the version that has it. Since 4.3 for quorum queues only, and the broker then
-    /// cancels the consumer, where older ones close its channel; Fluffle consumes again after either. Tell consumers of
-    /// the queue the same time ([`Consume::consumer_timeout`](crate::Consume::consumer_timeout)).
+    /// cancels the consumer, where older ones close its channel; Fluffle consumes again after either. Consumers in the
+    /// same service go by it; tell it to those of other services, whose topology does not declare the queue
+    /// ([`Consume::consumer_timeout`](crate::Consume::consumer_timeout)).
     #[must_use]
     pub fn consumer_timeout(self, timeout: Duration) -> Self {
         self.positive("consumer_timeout", "x-consumer-timeout", timeout.as_nanos().div_ceil(1_000_000))
@@ -334,6 +335,14 @@ impl Queue {
     #[must_use]
     pub fn bindings(&self) -> &[Binding] {
         &self.bindings
+    }
+
+    /// How long its deliveries may be unacked, if it has a limit of its own (`x-consumer-timeout`).
+    pub(crate) fn time_limit(&self) -> Option<Duration> {
+        match self.arguments.get("x-consumer-timeout") {
+            Some(ArgumentValue::Int(ms)) => u64::try_from(*ms).ok().map(Duration::from_millis),
+            _ => None,
+        }
     }
 
     /// Whether the broker delivers to one of its consumers at a time.

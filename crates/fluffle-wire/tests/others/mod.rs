@@ -56,6 +56,14 @@ impl Message {
         self
     }
 
+    /// Without the header at this place among those there are, if there is one.
+    pub(crate) fn without_header_at(mut self, place: usize) -> Self {
+        if let Some(name) = self.headers.keys().nth(place).cloned() {
+            self.headers.remove(&name);
+        }
+        self
+    }
+
     pub(crate) fn labelled(mut self, content_type: &str) -> Self {
         self.content_type = Some(content_type.to_owned());
         self

@@ -51,6 +51,14 @@ pub fn retry(attempts: u32) -> Retry {
     Retry::exponential(attempts, Duration::from_millis(50), 1.0).expect("a policy")
 }
 
+/// The broker of the service as it says itself, and its version.
+pub fn version(service: &Service) -> (String, (u32, u32)) {
+    let said = service.connections()[0].broker.clone().expect("the broker says what it is");
+    let mut numbers = said.split([' ', '.']).skip(1).map(|part| part.parse::<u32>().expect("a number"));
+    let version = (numbers.next().expect("a version"), numbers.next().expect("a minor version"));
+    (said, version)
+}
+
 /// The future's output. Fails the test if that takes longer than [`SOON`].
 pub async fn soon<F: Future>(what: &str, future: F) -> F::Output {
     match timeout(SOON, future).await {

@@ -14,7 +14,7 @@ use crate::{
             around::Handlings,
             batch::DeliveryBatch,
             delivery::Delivery,
-            handles::{HandlesEach, WithHandler},
+            handles::{HandledBy, WithHandler},
         },
     },
 };
@@ -48,12 +48,12 @@ where
 
 impl<A, L, R> Calls<A> for OneOfEach<L, R>
 where
-    A: HandlesEach<L, R>,
-    L: Types,
+    A: Actor<Context = Context<A>>,
+    L: HandledBy<A, R>,
     R: 'static,
 {
     fn call(message: Self::Message, around: Handlings, actor: &mut A, ctx: &mut Context<A>) -> Reply<Self> {
-        A::with_handler_of(message, Call { around, actor, ctx, types: PhantomData::<L> })
+        L::with_handler_of(message, Call { around, actor, ctx, types: PhantomData::<L> })
     }
 }
 

@@ -56,20 +56,51 @@ where
 {
 }
 
-/// An actor that handles deliveries of each of the types `L`, and answers each with `R`.
+/// A tuple of message types, each of which the actor `A` handles and answers with `R`.
 ///
-/// Implemented for every actor that [handles](Handles) each type of the tuple `L`.
+/// Implemented for every tuple of 1 to 12 types that the actor [handles](Handles).
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` does not handle deliveries of each of `{L}`",
-    label = "needs `impl Handler<Delivery<T>> for {Self}` for each `T` of `{L}`, and `type Context = Context<Self>`"
+    message = "`{A}` does not handle deliveries of each of `{Self}`",
+    label = "needs `impl Handler<Delivery<T>> for {A}` for each `T` of `{Self}`, and `type Context = Context<Self>`"
 )]
-pub trait HandlesEach<L: Types, R = ()>: Actor<Context = Context<Self>>
+pub trait HandledBy<A: Actor<Context = Context<A>>, R = ()>: Types
 where
     R: 'static,
 {
-    /// Calls `with` with the message, and the knowledge that this actor handles messages of its type.
+    /// Calls `with` with the message, and the knowledge that the actor handles messages of its type.
     #[doc(hidden)]
-    fn with_handler_of<W: WithHandler<Self, R>>(message: Delivery<OneOf<L>, R>, with: W) -> W::Said;
+    fn with_handler_of<W: WithHandler<A, R>>(message: Delivery<OneOf<Self>, R>, with: W) -> W::Said;
+}
+
+/// [`Handles`], for one type of a tuple, so that the compiler names the type without a handler, not the whole tuple. It
+/// prints these hints only because of `do_not_recommend`, and because `Handles` is not a supertrait.
+#[doc(hidden)]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not handle deliveries of `{T}`, which is one of the types of its queue",
+    label = "needs `impl Handler<Delivery<{T}>> for {Self}`",
+    note = "write:\nimpl Handler<Delivery<{T}>> for {Self} {{\n    type Result = Result<(), Failure>;\n\n    \
+            fn handle(&mut self, message: Delivery<{T}>, _: &mut Self::Context) -> Self::Result {{\n        \
+            Ok(())\n    }}\n}}",
+    note = "the answer has the type `{R}`; for another than `()`, write `Delivery<{T}, {R}>` and `Result<{R}, Failure>`"
+)]
+pub trait HandlesOneOf<T, R>: Actor<Context = Context<Self>>
+where
+    T: 'static,
+    R: 'static,
+{
+    fn with_handler<W: WithHandler<Self, R>>(message: Delivery<T, R>, with: W) -> W::Said;
+}
+
+#[diagnostic::do_not_recommend]
+impl<A, T, R> HandlesOneOf<T, R> for A
+where
+    A: Handles<T, R>,
+    T: 'static,
+    R: 'static,
+{
+    fn with_handler<W: WithHandler<A, R>>(message: Delivery<T, R>, with: W) -> W::Said {
+        with.call(message)
+    }
 }
 
 /// Calls a handler of the actor `A`, or answers that there is none.
@@ -85,17 +116,17 @@ pub trait WithHandler<A: Actor<Context = Context<A>>, R: 'static> {
     fn none(self) -> Self::Said;
 }
 
-macro_rules! handles_each {
+macro_rules! handled_by {
     ($($T:ident)+) => {
-        impl<Of, R, $($T),+> HandlesEach<($($T,)+), R> for Of
+        impl<Of, R, $($T),+> HandledBy<Of, R> for ($($T,)+)
         where
-            Of: Actor<Context = Context<Of>> $(+ Handles<$T, R>)+,
+            Of: Actor<Context = Context<Of>> $(+ HandlesOneOf<$T, R>)+,
             R: 'static,
             $($T: Payload,)+
         {
-            fn with_handler_of<W: WithHandler<Of, R>>(message: Delivery<OneOf<($($T,)+)>, R>, with: W) -> W::Said {
+            fn with_handler_of<W: WithHandler<Of, R>>(message: Delivery<OneOf<Self>, R>, with: W) -> W::Said {
                 $(let message = match message.of::<$T>() {
-                    Ok(message) => return with.call(message),
+                    Ok(message) => return <Of as HandlesOneOf<$T, R>>::with_handler(message, with),
                     Err(other) => other,
                 };)+
                 drop(message);
@@ -105,15 +136,15 @@ macro_rules! handles_each {
     };
 }
 
-handles_each!(A);
-handles_each!(A B);
-handles_each!(A B C);
-handles_each!(A B C D);
-handles_each!(A B C D E);
-handles_each!(A B C D E F);
-handles_each!(A B C D E F G);
-handles_each!(A B C D E F G H);
-handles_each!(A B C D E F G H I);
-handles_each!(A B C D E F G H I J);
-handles_each!(A B C D E F G H I J K);
-handles_each!(A B C D E F G H I J K M);
+handled_by!(A);
+handled_by!(A B);
+handled_by!(A B C);
+handled_by!(A B C D);
+handled_by!(A B C D E);
+handled_by!(A B C D E F);
+handled_by!(A B C D E F G);
+handled_by!(A B C D E F G H);
+handled_by!(A B C D E F G H I);
+handled_by!(A B C D E F G H I J);
+handled_by!(A B C D E F G H I J K);
+handled_by!(A B C D E F G H I J K M);

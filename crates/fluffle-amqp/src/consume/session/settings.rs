@@ -27,7 +27,7 @@ use crate::{
         session::{guard::Guard, orphans::Orphans, pause::Pause, quarantine::Quarantine, watchdog::Patience},
         settle::reader::Reader,
         spec::{
-            consume::{Consume, cores},
+            consume::{CONSUMER_TIMEOUT, Consume, cores},
             guarantee::Guarantee,
             side_queues::SideQueues,
         },
@@ -39,7 +39,7 @@ use crate::{
         pool::PooledConnection,
     },
     publish::send_queue::SendQueue,
-    topology::QueueKind,
+    topology::{QueueKind, Topology},
 };
 
 /// The part that stays the same when the consumer moves to another connection.
@@ -259,13 +259,15 @@ impl<T, R> Consume<T, R> {
         Guard { breaker: self.circuit_breaker.clone(), kill_switch, pause: Pause::default() }
     }
 
-    /// How long deliveries may take. Logs a warning if that may be longer than the broker waits for an ack.
-    pub(crate) fn patience(&self) -> Patience {
+    /// How long deliveries may take. Logs a warning if that may be longer than the broker waits for an ack, which the
+    /// application's topology may say of the queue.
+    pub(crate) fn patience(&self, application: &Topology) -> Patience {
         let handler_timeout = self.handler_timeout;
         if self.guarantee == Guarantee::AtMostOnce {
             return Patience { handler_timeout, give_back_after: None, consumer_timeout: None };
         }
-        let consumer_timeout = self.consumer_timeout;
+        let of_queue = || application.find_queue(&self.queue)?.time_limit();
+        let consumer_timeout = self.consumer_timeout.or_else(of_queue).unwrap_or(CONSUMER_TIMEOUT);
         if self.stream.is_some() {
             // A stream takes nothing back, so what waits for a handler goes on waiting.
             return Patience { handler_timeout, give_back_after: None, consumer_timeout: Some(consumer_timeout) };
@@ -289,7 +291,7 @@ pub(crate) mod tests {
     use crate::{
         consume::queue::waiting::Waiting,
         link::connection::{self, tests::shared},
-        topology::Topology,
+        topology::Queue,
     };
 
     /// The settings of a consumer whose connection is never established.
@@ -301,7 +303,7 @@ pub(crate) mod tests {
             tag: "tag".to_owned(),
             side_queues: consume.side_queues(&Topology::new()),
             answers: false,
-            patience: consume.patience(),
+            patience: consume.patience(&Topology::new()),
             guard: Arc::new(consume.guard()),
             handler_queue: HandlerQueue::new(waiting, None),
             send_queue: SendQueue::new("copies".to_owned(), window, window, consume.confirm_timeout),
@@ -310,5 +312,24 @@ pub(crate) mod tests {
         };
         let connection = connection::spec(&shared).addr();
         Arc::new(SharedSettings::new(&consume, made, None, &shared, connection))
+    }
+
+    #[test]
+    fn a_consumer_goes_by_its_own_time_limit_or_that_of_its_queue_or_that_of_rabbitmq() {
+        let seconds = std::time::Duration::from_secs;
+        let timed = Topology::new().queue(Queue::quorum("q").consumer_timeout(seconds(60)));
+        let plain = Topology::new().queue(Queue::quorum("q"));
+        let own = || Consume::<String>::queue("q").consumer_timeout(seconds(90));
+        for (consume, topology, limit) in [
+            (own(), &timed, seconds(90)),
+            (own(), &plain, seconds(90)),
+            (Consume::queue("q"), &timed, seconds(60)),
+            (Consume::queue("q"), &plain, CONSUMER_TIMEOUT),
+            (Consume::queue("of others"), &timed, CONSUMER_TIMEOUT),
+        ] {
+            let patience = consume.patience(topology);
+            assert_eq!(patience.consumer_timeout, Some(limit));
+            assert_eq!(patience.give_back_after, Some(limit / 2));
+        }
     }
 }

@@ -170,3 +170,29 @@ impl Drop for Subscription {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Offsets, StreamReader};
+
+    #[tokio::test]
+    async fn a_filter_is_sent_as_the_list_of_its_values_and_whether_messages_without_one_come_too() {
+        let sent = async |spec: fn(StreamReader) -> StreamReader| {
+            let spec = spec(StreamReader::new("r", Offsets::in_memory().expect("a store")));
+            stream_arguments(&Reader::new(&spec)).await
+        };
+        let text = |text: &str| AMQPValue::LongString(text.into());
+        let names = ["x-stream-filter", "x-stream-match-unfiltered"];
+        let plain = sent(|spec| spec).await;
+        assert!(names.iter().all(|name| !plain.contains_key(name)), "{plain:?}");
+        for (sent, also_without) in [
+            (sent(|spec| spec.filter(["berlin", "paris"])).await, false),
+            (sent(|spec| spec.filter(["berlin", "paris"]).also_unfiltered()).await, true),
+        ] {
+            let values = AMQPValue::FieldArray(vec![text("berlin"), text("paris")].into());
+            let expected = [Some(&values), Some(&AMQPValue::Boolean(also_without))];
+            assert_eq!(names.map(|name| sent.inner().get(name)), expected);
+        }
+    }
+}

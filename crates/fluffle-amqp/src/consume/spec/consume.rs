@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// RabbitMQ's default `consumer_timeout`: 30 minutes (RabbitMQ, "Delivery Acknowledgement Timeout").
-const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+pub(crate) const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// The settings of a consumer: the argument of `consume`. `T` is the type of the messages, `R` the type of the answers,
 /// if senders ask for any.
@@ -43,7 +43,7 @@ const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// | [`confirm_timeout`](Consume::confirm_timeout) | 10 s | for the confirm of a retry copy or dead letter |
 /// | [`handler_timeout`](Consume::handler_timeout) | 10 min | after which the attempt has failed |
 /// | [`give_back_after`](Consume::give_back_after) | half of `consumer_timeout` | longest wait for a handler |
-/// | [`consumer_timeout`](Consume::consumer_timeout) | 30 min | the broker's setting |
+/// | [`consumer_timeout`](Consume::consumer_timeout) | the queue's, or 30 min | the broker's setting |
 /// | [`handler_backoff`](Consume::handler_backoff) | 10 ms to 5 s | before a crashed handler starts again |
 /// | [`handler_intensity`](Consume::handler_intensity) | unlimited | crashes until the application gives up |
 /// | [`max_bytes_in_flight`](Consume::max_bytes_in_flight) | 64 MiB | bytes that handlers have in hand |
@@ -77,7 +77,7 @@ pub struct Consume<T, R = ()> {
     pub(crate) confirm_timeout: Duration,
     pub(crate) handler_timeout: Duration,
     pub(crate) give_back_after: Option<Duration>,
-    pub(crate) consumer_timeout: Duration,
+    pub(crate) consumer_timeout: Option<Duration>,
     pub(crate) handler_backoff: Backoff,
     pub(crate) handler_intensity: Intensity,
     pub(crate) threads: Threads,
@@ -127,7 +127,7 @@ impl<T, R> Consume<T, R> {
             confirm_timeout: Duration::from_secs(10),
             handler_timeout: Duration::from_secs(600),
             give_back_after: None,
-            consumer_timeout: CONSUMER_TIMEOUT,
+            consumer_timeout: None,
             handler_backoff: default_handler_backoff(),
             handler_intensity: Intensity::unlimited(),
             threads: Threads::default(),
@@ -325,10 +325,11 @@ impl<T, R> Consume<T, R> {
     /// What the broker's `consumer_timeout` is set to, in `rabbitmq.conf`, by policy or by queue argument. It is how
     /// long the broker waits for an ack before it closes the channel (RabbitMQ, "Delivery Acknowledgement Timeout").
     /// This setting does not change the broker's. If a delivery is unacked for half of it, a warning with queue,
-    /// message id and age is logged. Default 30 minutes.
+    /// message id and age is logged. Default: what the topology of this service says of the queue
+    /// ([`Queue::consumer_timeout`](crate::Queue::consumer_timeout)), or else 30 minutes.
     #[must_use]
     pub fn consumer_timeout(mut self, timeout: Duration) -> Self {
-        self.consumer_timeout = timeout;
+        self.consumer_timeout = Some(timeout);
         self
     }
 

@@ -192,7 +192,7 @@ impl<T, R> Consume<T, R> {
             confirm_timeout: or(confirm_timeout, self.confirm_timeout),
             handler_timeout: or(handler_timeout, self.handler_timeout),
             give_back_after: give_back_after.map(Written::value).or(self.give_back_after),
-            consumer_timeout: or(consumer_timeout, self.consumer_timeout),
+            consumer_timeout: consumer_timeout.map(Written::value).or(self.consumer_timeout),
             handler_backoff: or(handler_backoff, self.handler_backoff),
             handler_intensity: or(handler_intensity, self.handler_intensity),
             threads: match blocking.map(Written::value) {

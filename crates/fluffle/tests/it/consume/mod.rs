@@ -15,6 +15,7 @@ mod formats;
 mod lanes;
 mod limits;
 mod middleware;
+mod missing_handler;
 mod on_io;
 mod order_by_key;
 mod order_by_queue;

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use fluffle::prelude::*;
@@ -77,12 +77,12 @@ async fn work_that_ends_after_its_channel_was_lost_counts() {
 async fn a_reader_without_an_offset_begins_where_it_is_told_to() {
     let vhost = vhost();
     let (_publishing, out) = stream_of(&vhost, numbers(0..10)).await;
-    let before = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    let before = SystemTime::now() - Duration::from_secs(3600);
     for (begin, expected) in [
         (StreamOffset::First, "0"),
         (StreamOffset::Offset(4), "4"),
         (StreamOffset::Timestamp(before), "0"),
-        (StreamOffset::Interval(std::time::Duration::from_secs(3600)), "0"),
+        (StreamOffset::Interval(Duration::from_secs(3600)), "0"),
     ] {
         let (factory, mut record) = handlers(|_| Act::Ok);
         let store = Offsets::in_memory().unwrap();
@@ -106,6 +106,35 @@ async fn a_reader_without_an_offset_begins_where_it_is_told_to() {
         assert_eq!(first, 0);
         service.shutdown().await.unwrap();
     }
+}
+
+/// The time, as a broker is asked for it.
+fn whole_second(time: SystemTime) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(time.duration_since(UNIX_EPOCH).unwrap().as_secs())
+}
+
+#[actix::test]
+async fn a_reader_begins_in_the_middle_of_a_stream_by_the_time_of_its_chunks() {
+    let vhost = vhost();
+    let (_publishing, out) = stream_of(&vhost, numbers(0..5)).await;
+    let (written, second) = (SystemTime::now(), Duration::from_secs(1));
+    until("a second behind the first chunks", || whole_second(SystemTime::now() - second) > written).await;
+    let between = whole_second(SystemTime::now());
+    // Begun before there are later messages, so that it does not matter how long its start takes.
+    let (factory, mut record) = handlers(|_| Act::Ok);
+    let store = Offsets::in_memory().unwrap();
+    let begin = StreamOffset::Interval(second);
+    let service = started(reading(&vhost, events(reader(&store).begin(begin)), factory)).await;
+    publish_all(&out, numbers(5..10)).await;
+    assert_eq!(texts(&mut record, 5).await, numbers(5..10).collect::<Vec<_>>());
+    service.shutdown().await.unwrap();
+
+    let (factory, mut record) = handlers(|_| Act::Ok);
+    let store = Offsets::in_memory().unwrap();
+    let begin = StreamOffset::Timestamp(between);
+    let service = started(reading(&vhost, events(reader(&store).begin(begin)), factory)).await;
+    assert_eq!(texts(&mut record, 5).await, numbers(5..10).collect::<Vec<_>>());
+    service.shutdown().await.unwrap();
 }
 
 #[actix::test]

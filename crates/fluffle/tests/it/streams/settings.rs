@@ -3,6 +3,7 @@
 use fluffle::prelude::*;
 
 use super::*;
+use crate::traps::tap::{BASIC_ACK, Tap};
 
 #[actix::test]
 async fn what_does_not_go_with_a_stream_is_refused_and_the_error_says_why() {
@@ -101,13 +102,56 @@ async fn an_open_breaker_stops_a_reader_and_nothing_is_left_out() {
     service.shutdown().await.unwrap();
 }
 
+/// Changes the settings of a reader.
+type Set = fn(StreamReader) -> StreamReader;
+
+#[actix::test]
+async fn a_filter_brings_the_messages_with_its_values_and_the_broker_leaves_out_chunks_without() {
+    let vhost = vhost();
+    let (publishing, out) = stream_of(&vhost, []).await;
+    let (said, version) = version(&publishing);
+    if version < (3, 13) {
+        eprintln!("skipped: {said} has no filters");
+        return;
+    }
+    // A message that is confirmed before the next one is published is a chunk of its own.
+    let cities = || (0..30).map(|number| if number % 10 == 4 { "berlin" } else { "rome" }).chain(["", "berlin"]);
+    for city in cities() {
+        let valued = MessageOptions::new().header("x-stream-filter-value", city);
+        let options = if city.is_empty() { MessageOptions::new() } else { valued };
+        soon("published", out.publish_with(city.to_owned(), options)).await.unwrap();
+    }
+    let readers: [(Set, &[&str], std::ops::Range<u64>); 3] = [
+        (|reader| reader.filter(["berlin"]), &["berlin"], 4..10),
+        (|reader| reader.filter(["berlin"]).also_unfiltered(), &["berlin", ""], 5..10),
+        (|reader| reader, &["berlin", "", "rome"], 32..33),
+    ];
+    for (set, wanted, delivered) in readers {
+        let store = Offsets::in_memory().unwrap();
+        let (factory, mut record) = handlers(|_| Act::Ok);
+        let tap = Tap::before(vhost.port());
+        let app = App::new(broker(&tap.url(vhost.url(), vhost.port())));
+        let app = app.topology(Topology::new().queue(Queue::stream("events")));
+        let service = started(app.consume(events(set(reader(&store))), factory)).await;
+        until("all is read", || status(&service).kept == Some(32)).await;
+        service.shutdown().await.unwrap();
+        let mut seen = Vec::new();
+        while let Ok(one) = record.try_recv() {
+            seen.push(one.text);
+        }
+        assert_eq!(seen, cities().filter(|city| wanted.contains(city)).collect::<Vec<_>>());
+        // The reader would leave out the others too. An ack says how many messages the broker has delivered.
+        let tags = tap.all(BASIC_ACK).into_iter().map(|ack| u64::from_be_bytes(ack.arguments[..8].try_into().unwrap()));
+        let last = tags.max().unwrap_or(0);
+        assert!(delivered.contains(&last), "{last} were delivered, of {wanted:?}");
+    }
+}
+
 #[actix::test]
 async fn a_filter_on_a_broker_without_filters_ends_the_service_with_a_line_that_names_the_version() {
     let vhost = vhost();
     let (publishing, _out) = stream_of(&vhost, []).await;
-    let broker = publishing.connections()[0].broker.clone().expect("the broker says what it is");
-    let mut version = broker.split([' ', '.']).skip(1).map(|part| part.parse::<u32>().expect("a number"));
-    let version = (version.next().unwrap(), version.next().unwrap());
+    let (broker, version) = version(&publishing);
     let store = Offsets::in_memory().unwrap();
     let (factory, _record) = handlers(|_| Act::Ok);
     let service = reading(&vhost, events(reader(&store).filter(["berlin"])), factory).start().await.unwrap();

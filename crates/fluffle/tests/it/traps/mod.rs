@@ -10,4 +10,4 @@ mod process_deaths;
 mod publishing;
 mod rabbitmq_4;
 mod recovery;
-mod tap;
+pub(crate) mod tap;

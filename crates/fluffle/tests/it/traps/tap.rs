@@ -22,6 +22,7 @@ impl Method {
 
 pub(crate) const QUEUE_DECLARE: (u16, u16) = (50, 10);
 pub(crate) const BASIC_QOS: (u16, u16) = (60, 10);
+pub(crate) const BASIC_ACK: (u16, u16) = (60, 80);
 pub(crate) const BASIC_REJECT: (u16, u16) = (60, 90);
 pub(crate) const BASIC_NACK: (u16, u16) = (60, 120);
 

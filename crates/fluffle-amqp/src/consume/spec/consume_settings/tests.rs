@@ -105,7 +105,7 @@ fn each_setting_arrives() {
     assert_eq!(consume.confirm_timeout, seconds(3));
     assert_eq!(consume.handler_timeout, seconds(240));
     assert_eq!(consume.give_back_after, Some(seconds(300)));
-    assert_eq!(consume.consumer_timeout, seconds(6 * 3600));
+    assert_eq!(consume.consumer_timeout, Some(seconds(6 * 3600)));
     assert_eq!(consume.handler_backoff, backoff.reset_after(seconds(9)).first_at_once());
     assert_eq!(consume.handler_intensity, Intensity::new(3, seconds(8)).unwrap());
     assert_eq!(consume.threads, Threads::Own);
