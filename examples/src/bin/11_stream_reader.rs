@@ -61,7 +61,9 @@ async fn read(broker: &Broker, offsets: &Path, seen: &Seen, enough: usize) -> Re
     let counted = seen.count(enough).await;
     service.shutdown().await?; // finishes what is in hand, and keeps the offset
     counted?;
-    Ok(offsets.kept("quakes", "magnitudes").await.map_err(Error::other)?.unwrap_or(0))
+    let kept = offsets.kept("quakes", "magnitudes").await.map_err(Error::other)?;
+    offsets.close().await.map_err(Error::other)?;
+    Ok(kept.unwrap_or(0))
 }
 
 #[actix::main]
@@ -69,7 +71,6 @@ async fn main() -> Result<(), Error> {
     examples::logging();
     let broker = Broker::from_env_or_embedded()?;
     let week = feed::read()?;
-
     let publishing = stream(&broker);
     let out = publishing.publisher::<Quake>(Route::queue("quakes"));
     let publishing = publishing.start().await?;
