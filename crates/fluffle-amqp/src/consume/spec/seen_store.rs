@@ -49,8 +49,8 @@ pub trait SeenStore: Send + Sync + 'static {
         })
     }
 
-    /// [`insert`](Self::insert) for many keys. After an error, some keys may have been inserted. The default inserts one
-    /// key after the other; a store should override it if it can insert all in one transaction.
+    /// [`insert`](Self::insert) for many keys. After an error, some keys may have been inserted. The default inserts
+    /// one key after the other; a store should override it if it can insert all in one transaction.
     fn insert_all<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<(), SeenError>> {
         Box::pin(async move {
             for key in keys {
