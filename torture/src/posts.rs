@@ -22,7 +22,7 @@ use crate::{
 
 /// How a publisher publishes.
 ///
-/// A new kind is a new variant. It needs a [`Route`] in [`Post::route`], its handling of results in [`Post::run`], and
+/// A new kind is a new variant. It needs a [`Route`] in `Post::route`, its handling of results in [`Post::run`], and
 /// a row in [`STEADY`] or [`MORTAL`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PublisherKind {
