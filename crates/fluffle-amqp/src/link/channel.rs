@@ -68,7 +68,7 @@ pub(crate) struct ChannelShared {
     mode: Mode,
     seat: Arc<Seat>,
     generation: AtomicU64,
-    /// What is to be declared before the next channel opens.
+    /// The part of the topology to declare before the next channel opens.
     missing: Mutex<Missing>,
     /// Whether the present channel has been used successfully.
     proven: AtomicBool,
@@ -140,8 +140,8 @@ impl ChannelShared {
         self.misses(Missing::Unknown);
     }
 
-    /// Declares what is new in the topology before the next channel opens, because the connection may have declared it
-    /// before.
+    /// Declares the queues that were added to the topology before the next channel opens, because the connection may
+    /// have declared the topology without them.
     pub(crate) fn declare_added(&self) {
         self.misses(Missing::Added);
     }

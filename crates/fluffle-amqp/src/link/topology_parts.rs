@@ -23,19 +23,19 @@ const AT_ONCE: usize = 100;
 /// How long a connection waits for its turn to declare what was added.
 const TURN: Duration = Duration::from_secs(2);
 
-/// What the broker may lack of the topology.
+/// Which part of the topology may be missing at the broker.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Missing {
     #[default]
     Nothing,
-    /// What was added to the topology lately.
+    /// The queues that a consumer has added.
     Added,
-    /// Anything: an entity was deleted.
+    /// Any part: an entity was deleted.
     Unknown,
 }
 
 impl Missing {
-    /// What to declare, if it may lack something.
+    /// The declaration that creates what may be missing.
     pub(super) fn declaration(self) -> Option<Declare> {
         match self {
             Self::Nothing => None,
@@ -51,7 +51,7 @@ impl Missing {
 pub(crate) enum Declare {
     /// Everything but exclusive queues.
     Shared,
-    /// Of that, what no connection of this service has declared yet.
+    /// The added queues that no connection of this service has declared yet.
     Added,
     /// The exclusive queues of these names, and their bindings.
     Exclusive(Vec<String>),
