@@ -1,11 +1,10 @@
-//! The relay actor: claims rows, publishes them, and marks their outcomes.
+//! The relay actor: claims rows, has them published ([`UnderWay`]), and marks their outcomes.
 //!
 //! Everything that must survive a crash of the actor is in [`Shared`], which outlives the actor. Outcomes that are
 //! known but not yet in the table are written there before anything else. Rows that an earlier incarnation had claimed
 //! are claimed again at once, not after their lease.
 
 use std::{
-    collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -13,22 +12,19 @@ use std::{
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Running, WrapFuture};
 use fluffle_amqp::{Backlog, BacklogError, Forwarder, Prepared, Retry, StoreDepth};
 use fluffle_supervise::SupervisedContext;
-use futures_util::{StreamExt, future::BoxFuture, pin_mut, poll, stream::FuturesUnordered};
+use futures_util::future::BoxFuture;
 use tokio::{
     sync::{Notify, watch},
-    task::unconstrained,
     time::{Instant, sleep},
 };
 
 use crate::{
     error::RelayError,
     outcome::{Outcome, decide, told},
-    rows::{Claim, PRUNED, Row},
+    rows::{Claim, Claims, Limits, PRUNED, Row},
     table::Table,
+    under_way::UnderWay,
 };
-
-/// How long a relay that must stop waits for the confirms of its batch.
-const GRACE: Duration = Duration::from_secs(8);
 
 /// How long the relay pauses if the broker accepted no message of a batch.
 const REST: Duration = Duration::from_secs(1);
@@ -43,13 +39,12 @@ pub(crate) struct Shared {
     /// The relay's id, written into the rows that it claims.
     pub(crate) claimant: String,
     pub(crate) poll: Duration,
-    pub(crate) batch: i64,
-    pub(crate) batch_bytes: i64,
+    pub(crate) limits: Limits,
     pub(crate) retry: Retry,
     pub(crate) keep: Option<Duration>,
     pub(crate) wake: Arc<Notify>,
-    /// Outcomes that are known but not in the table yet. Never more than one batch, because nothing is claimed before
-    /// this is empty.
+    /// Outcomes that are known but not in the table yet, oldest first. Never more than the relay may have in hand: all
+    /// that are known are written whenever rows are claimed.
     pub(crate) unmarked: Mutex<Vec<(i64, Outcome)>>,
 }
 
@@ -94,26 +89,47 @@ impl Actor for RelayActor {
 async fn run(relay: Arc<Shared>, mut stop: watch::Receiver<bool>) -> Result<(), RelayError> {
     // In a transaction of its own, so that it is written even if claiming is what fails.
     relay.mark().await?;
-    let mut pruned = None;
-    loop {
-        if *stop.borrow() {
-            return relay.mark().await;
+    let mut under_way = UnderWay::new(&relay);
+    let done = claim_and_publish(&relay, &mut under_way, &mut stop).await;
+    // Also if the database failed: what the broker confirms by now is not published again.
+    under_way.finish(&mut stop).await;
+    done?;
+    relay.mark().await
+}
+
+/// Publishes until it is told to stop, or until the database fails. While one half of the rows is published, the other
+/// half is marked and claimed, so that neither the broker nor the database waits for the other.
+async fn claim_and_publish(
+    relay: &Shared,
+    under_way: &mut UnderWay<'_>,
+    stop: &mut watch::Receiver<bool>,
+) -> Result<(), RelayError> {
+    let (mut claims, mut pruned) = (Claims::WithOurs, None);
+    while !*stop.borrow() {
+        if under_way.is_over_in_vain() {
+            // The broker accepted none of them, so the next ones would fail too.
+            relay.mark().await?;
+            relay.pause(REST, stop).await;
+            under_way.try_again();
+            continue;
         }
-        relay.prune(&mut pruned).await?;
-        let rows = relay.mark_and_claim().await?;
-        let rest = match rows.is_empty() {
-            true => relay.poll,
-            false if relay.publish(rows, &mut stop).await => continue,
-            // The broker accepted none of them, so the next batch would fail too.
-            false => REST,
+        let rows = if under_way.has_room() {
+            under_way.meanwhile(relay.prune(&mut pruned)).await?;
+            under_way.meanwhile(relay.mark_and_claim(claims)).await?
+        } else {
+            under_way.meanwhile(relay.mark()).await?;
+            Vec::new()
         };
-        relay.mark().await?;
+        claims = Claims::Others;
+        let are_there_more = !rows.is_empty();
+        under_way.publish(rows);
         tokio::select! {
-            () = sleep(rest) => {}
-            () = relay.wake.notified() => {}
-            _ = stop.wait_for(|asked| *asked) => {}
+            biased;
+            () = under_way.progress(are_there_more) => {}
+            () = relay.pause(relay.poll, stop) => {}
         }
     }
+    Ok(())
 }
 
 impl Backlog for Shared {
@@ -127,48 +143,17 @@ impl Backlog for Shared {
 }
 
 impl Shared {
-    /// Publishes the rows in order and records the outcome of each. True if the broker accepted any.
-    async fn publish(&self, rows: Vec<Row>, stop: &mut watch::Receiver<bool>) -> bool {
-        let mut open: BTreeSet<i64> = rows.iter().map(|row| row.id).collect();
-        let mut any = false;
-        let mut note = |id, outcome: Outcome| {
-            any |= outcome == Outcome::Published;
-            open.remove(&id);
-            self.unmarked().push((id, outcome));
-        };
-        let mut publishing = FuturesUnordered::new();
-        for row in rows {
-            // Each publish is polled once before the next is made, because the forwarder keeps the order of the first
-            // polls. Unconstrained, because past some dozens of polls tokio's budget would return pending before the
-            // forwarder sees the poll.
-            let mut published = Box::pin(unconstrained(self.forward(row)));
-            match poll!(&mut published) {
-                std::task::Poll::Ready((id, outcome)) => note(id, outcome),
-                std::task::Poll::Pending => publishing.push(published),
-            }
+    /// Waits for this time, or until the relay is woken or told to stop.
+    async fn pause(&self, longest: Duration, stop: &mut watch::Receiver<bool>) {
+        tokio::select! {
+            () = sleep(longest) => {}
+            () = self.wake.notified() => {}
+            _ = stop.wait_for(|asked| *asked) => {}
         }
-        let patience = async {
-            let _ = stop.wait_for(|asked| *asked).await;
-            sleep(GRACE).await;
-        };
-        pin_mut!(patience);
-        loop {
-            tokio::select! {
-                biased;
-                done = publishing.next() => match done {
-                    Some((id, outcome)) => note(id, outcome),
-                    None => break,
-                },
-                () = &mut patience => break,
-            }
-        }
-        // Dropping a publish withdraws its message if it is not on the wire yet.
-        drop(publishing);
-        self.unmarked().extend(open.into_iter().map(|id| (id, Outcome::Again)));
-        any
     }
 
-    async fn forward(&self, row: Row) -> (i64, Outcome) {
+    /// Publishes one row.
+    pub(crate) async fn forward(&self, row: Row) -> (i64, Outcome) {
         let attempts = u32::try_from(row.attempts).unwrap_or(0);
         let outcome = match Prepared::from_bytes(row.message.into()) {
             Ok(message) => decide(self.forwarder.publish(message).await, attempts, &self.retry),
@@ -197,17 +182,22 @@ impl Shared {
             return Ok(());
         }
         self.table.settle(&self.claimant, &known, self.keep.is_some()).await?;
-        self.unmarked().clear();
+        self.are_marked(known.len());
         Ok(())
     }
 
     /// Writes the outcomes that are not in the table yet, and claims the next rows.
-    async fn mark_and_claim(&self) -> Result<Vec<Row>, RelayError> {
+    async fn mark_and_claim(&self, claims: Claims) -> Result<Vec<Row>, RelayError> {
         let known = self.unmarked().clone();
-        let claim = Claim { relay: &self.claimant, rows: self.batch, bytes: self.batch_bytes };
+        let claim = Claim { relay: &self.claimant, claims, limits: self.limits.half() };
         let rows = self.table.settle_and_claim(&known, self.keep.is_some(), &claim).await?;
-        self.unmarked().clear();
+        self.are_marked(known.len());
         Ok(rows)
+    }
+
+    /// The first `count` outcomes are in the table. Those behind them came while these were written.
+    fn are_marked(&self, count: usize) {
+        self.unmarked().drain(..count);
     }
 
     async fn prune(&self, last: &mut Option<Instant>) -> Result<(), RelayError> {
@@ -221,7 +211,7 @@ impl Shared {
         Ok(())
     }
 
-    fn unmarked(&self) -> MutexGuard<'_, Vec<(i64, Outcome)>> {
+    pub(crate) fn unmarked(&self) -> MutexGuard<'_, Vec<(i64, Outcome)>> {
         self.unmarked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -16,9 +16,25 @@ pub enum EnqueueError {
         /// The database's answer.
         source: sqlx::Error,
     },
+    /// The database refused the insert of several messages.
+    #[error("{count} messages, {first} and those behind it, were not written to fluffle_outbox: {source}")]
+    Several {
+        /// The first one's id.
+        first: String,
+        /// How many they are.
+        count: usize,
+        /// The database's answer.
+        source: sqlx::Error,
+    },
     /// The message cannot be written as bytes.
     #[error(transparent)]
     Message(#[from] PreparedError),
+}
+
+impl EnqueueError {
+    pub(crate) fn several(first: &str, count: usize, source: sqlx::Error) -> Self {
+        Self::Several { first: first.to_owned(), count, source }
+    }
 }
 
 /// Why an offset was not kept. Do not commit the transaction.

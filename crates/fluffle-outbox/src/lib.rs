@@ -207,6 +207,7 @@ pub mod seen;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod table;
+mod under_way;
 
 pub use error::{EnqueueError, KeepError};
 pub use relay::{Relay, Waker};

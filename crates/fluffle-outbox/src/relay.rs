@@ -13,11 +13,12 @@ use uuid::Uuid;
 
 use crate::{
     actor::{RelayActor, Shared},
+    rows::Limits,
     table::Table,
 };
 
-/// The most rows in a batch: the capacity of a forwarder's mailbox.
-const LARGEST_BATCH: usize = 1024;
+/// The most rows in hand: the capacity of a forwarder's mailbox.
+const MOST_IN_HAND: usize = 1024;
 
 /// The longest time that published rows are kept: ten years, an interval that every database can subtract.
 const LONGEST_KEPT: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -33,10 +34,10 @@ fn backoff() -> Backoff {
 /// Publishes the messages that committed transactions have left in an outbox table. A relay is an actor for
 /// `App::supervise`.
 ///
-/// The relay claims the oldest rows that are due and publishes them through its forwarder, all at once and in order.
-/// When all have their result, it marks them and claims the next rows. If there is nothing to claim, it sleeps until it
-/// is [woken](Self::waker), or for the poll interval. It holds one batch in memory. The [crate's page](crate) says what
-/// it guarantees.
+/// The relay claims the oldest rows that are due and publishes them through its forwarder, in order. While the broker
+/// works on them, it marks those that have their result and claims the next ones, half of what it may have in hand at a
+/// time. If there is nothing to claim, it sleeps until it is [woken](Self::waker), or for the poll interval. The
+/// [crate's page](crate) says what it guarantees.
 ///
 /// | setting | default |
 /// |---|---|
@@ -51,9 +52,10 @@ fn backoff() -> Backoff {
 /// Several relays may work on one table, in one process or many: each row is claimed by one of them. Only a single
 /// relay keeps the order.
 ///
-/// A batch takes as long as its slowest confirm, 30 s at most.
+/// A row is marked with the next claim after its confirm, at the latest when nothing else is under way. A confirm takes
+/// 30 s at most.
 ///
-/// When the service shuts down, the relay claims no more rows, waits up to 8 s for the confirms of its batch, and gives
+/// When the service shuts down, the relay claims no more rows, waits up to 8 s for the confirms, and gives
 /// the other rows back to the table. With a shorter `App::drain_within`, or if the handlers took most of it, there may
 /// be no time for that: those rows then wait until their lease ends.
 ///
@@ -90,8 +92,7 @@ impl Relay {
                 forwarder,
                 claimant: Uuid::now_v7().to_string(),
                 poll: Duration::from_millis(200),
-                batch: 200,
-                batch_bytes: 16 << 20,
+                limits: Limits { rows: 200, bytes: 16 << 20 },
                 retry: Retry::default(),
                 keep: None,
                 wake: Arc::default(),
@@ -107,15 +108,16 @@ impl Relay {
         self
     }
 
-    /// The most rows in a batch, 1 to 1024.
+    /// The most rows in hand: claimed, and not yet marked; 1 to 1024. It is also the most that is published twice if the
+    /// process dies. With 1, each row is marked before the next one is claimed.
     pub fn batch(mut self, rows: usize) -> Self {
-        self.shared.batch = rows.clamp(1, LARGEST_BATCH) as i64;
+        self.shared.limits.rows = rows.clamp(1, MOST_IN_HAND);
         self
     }
 
-    /// The most bytes in a batch. A larger message is sent alone.
+    /// The most bytes in hand. A message of more than half of it is sent alone.
     pub fn batch_bytes(mut self, bytes: u64) -> Self {
-        self.shared.batch_bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.shared.limits.bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         self
     }
 

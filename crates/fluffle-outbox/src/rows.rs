@@ -10,13 +10,53 @@ pub(crate) const LEASE: Duration = Duration::from_secs(60);
 /// The most published rows deleted at a time, because a longer statement would hold up others.
 pub(crate) const PRUNED: i64 = 1000;
 
-/// Limits of a claim.
+/// How much a relay has in hand at most, or claims at a time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) rows: usize,
+    /// Of the messages together. One message may be larger.
+    pub(crate) bytes: usize,
+}
+
+impl Limits {
+    /// What is claimed at a time, so that one half is claimed while the other is published.
+    pub(crate) fn half(self) -> Self {
+        Self { rows: (self.rows / 2).max(1), bytes: self.bytes / 2 }
+    }
+}
+
+/// A claim of rows.
 pub(crate) struct Claim<'a> {
-    /// The relay that claims. It may claim again the rows that it already has.
+    /// The relay that claims.
     pub(crate) relay: &'a str,
-    pub(crate) rows: i64,
-    /// The most bytes together, but at least one row is always claimed.
-    pub(crate) bytes: i64,
+    pub(crate) claims: Claims,
+    /// At least one row is always claimed.
+    pub(crate) limits: Limits,
+}
+
+impl Claim<'_> {
+    /// Whether the relay claims its own rows.
+    pub(crate) fn ours(&self) -> bool {
+        matches!(self.claims, Claims::WithOurs)
+    }
+
+    pub(crate) fn rows(&self) -> i64 {
+        i64::try_from(self.limits.rows).unwrap_or(i64::MAX)
+    }
+
+    pub(crate) fn bytes(&self) -> i64 {
+        i64::try_from(self.limits.bytes).unwrap_or(i64::MAX)
+    }
+}
+
+/// Which rows a relay claims.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Claims {
+    /// Those that are due, and those that an earlier incarnation of this relay had claimed.
+    WithOurs,
+    /// Those that are due, and not those that this relay has claimed: they are under way, even if the database was so
+    /// slow that their lease is over.
+    Others,
 }
 
 /// A claimed row.

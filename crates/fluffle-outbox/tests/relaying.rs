@@ -18,7 +18,8 @@ on_both!(
     one_relay_keeps_the_order,
     two_relays_share_the_work_and_publish_nothing_twice,
     a_wake_is_as_good_as_a_poll,
-    a_batch_is_bounded_in_rows_and_in_bytes_and_a_larger_message_goes_alone,
+    what_a_relay_has_in_hand_is_bounded_in_rows_and_in_bytes_and_a_larger_message_goes_alone,
+    several_messages_are_enqueued_with_one_call_in_their_order_and_only_with_their_transaction,
     published_rows_are_kept_for_as_long_as_asked,
     more_old_rows_than_one_statement_deletes_are_all_deleted,
     a_relay_that_is_stopped_marks_what_it_has_published,
@@ -97,28 +98,47 @@ async fn a_wake_is_as_good_as_a_poll(database: Database) {
     service.shutdown().await.unwrap();
 }
 
-async fn a_batch_is_bounded_in_rows_and_in_bytes_and_a_larger_message_goes_alone(database: Database) {
-    // If rows cannot be marked, the relay claims no further batch, so the claims of the first can be counted.
-    database.forbid_marking().await;
+async fn what_a_relay_has_in_hand_is_bounded_in_rows_and_in_bytes_and_a_larger_message_goes_alone(database: Database) {
+    database.record_the_most_claimed().await;
     let kilobytes = |sizes: &[usize]| prepared(sizes.iter().map(|size| "x".repeat(size * 1000)));
-    for (sizes, rows, bytes, claimed) in [
+    for (sizes, rows, bytes, in_hand) in [
         (&[1, 1, 1, 1, 1][..], 3, 1_000_000, 3),
-        (&[1, 1, 1, 1, 1], 200, 2500, 3),
-        (&[9, 1, 1], 200, 2500, 1),
+        (&[1, 1, 1, 1, 1], 200, 2500, 2),
+        (&[9, 9, 9], 200, 2500, 1),
         (&[1, 1], 200, 1_000_000, 2),
     ] {
         let (broker, topology) = broker();
         let app = App::new(broker.client().unwrap()).topology(topology);
         let relay = relay(&database, &app).batch(rows).batch_bytes(bytes);
-        database.enqueue(&kilobytes(sizes), true).await;
         let service = started(app.supervise(relay)).await;
-        until("a batch that cannot be marked", async || restarts(&service) > 1).await;
-        assert_eq!(database.number("select count(*) from fluffle_outbox where claimed_by is not null").await, claimed);
-        assert_eq!(i64::try_from(broker.messages("q").unwrap().len()).unwrap(), claimed);
+        // Nothing is confirmed, so the relay claims as much as it may.
+        broker.kill().unwrap();
+        database.execute("delete from most").await;
+        database.enqueue(&kilobytes(sizes), true).await;
+        until("all it may", async || database.number("select coalesce(max(n), 0) from most").await == in_hand).await;
+        broker.start_again().unwrap();
+        until("an empty table", async || database.rows().await == 0).await;
+        assert_eq!(database.number("select max(n) from most").await, in_hand, "{sizes:?}, {rows} rows, {bytes} bytes");
+        assert_eq!(broker.messages("q").unwrap().len(), sizes.len());
         service.shutdown().await.unwrap();
-        // Removes the rows from the next round with an update, which is not forbidden.
-        database.execute("update fluffle_outbox set published_at = due_at, claimed_by = null").await;
     }
+}
+
+async fn several_messages_are_enqueued_with_one_call_in_their_order_and_only_with_their_transaction(
+    database: Database,
+) {
+    let messages = prepared(0..150);
+    database.enqueue_all(&messages[..70], true).await;
+    database.enqueue_all(&messages[70..80], false).await;
+    database.enqueue_all(&[], true).await;
+    database.enqueue_all(&messages[80..], true).await;
+    let (broker, topology) = broker();
+    let service = relaying(&database, &broker, &topology).await;
+    until("an empty table", async || database.rows().await == 0).await;
+    let committed = messages[..70].iter().chain(&messages[80..]);
+    assert_eq!(ids(&broker, "q"), committed.map(Prepared::id).collect::<Vec<_>>());
+    assert_eq!(texts(&broker, "q")[70], "80");
+    service.shutdown().await.unwrap();
 }
 
 async fn published_rows_are_kept_for_as_long_as_asked(database: Database) {

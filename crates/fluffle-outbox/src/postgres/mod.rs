@@ -44,3 +44,38 @@ pub async fn enqueue(connection: &mut PgConnection, message: &Prepared) -> Resul
         .map_err(|source| EnqueueError::Database { id: message.id().to_owned(), source })?;
     Ok(())
 }
+
+/// Writes several messages as [`enqueue`] does, in this order, with one statement: the database is asked once, and not
+/// once for each message. Does nothing if there are none.
+///
+/// ```no_run
+/// # async fn example(
+/// #     tx: &mut sqlx::PgConnection, order: fluffle_amqp::Prepared, bill: fluffle_amqp::Prepared,
+/// # ) -> Result<(), fluffle_outbox::EnqueueError> {
+/// fluffle_outbox::postgres::enqueue_all(tx, &[order, bill]).await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// If they were not written; it is all or none. PostgreSQL has then aborted the transaction.
+///
+/// # Cancellation
+/// If the future is dropped before it resolves, the messages may have been written: roll the transaction back.
+pub async fn enqueue_all<'a>(
+    connection: &mut PgConnection,
+    messages: impl IntoIterator<Item = &'a Prepared>,
+) -> Result<(), EnqueueError> {
+    // Without `order by`, the rows could get their ids in another order.
+    const INSERT: &str = "
+        insert into fluffle_outbox (message_id, message)
+        select id, message from unnest($1::text[], $2::bytea[]) with ordinality as given (id, message, place)
+        order by place";
+    let messages: Vec<&Prepared> = messages.into_iter().collect();
+    let Some(first) = messages.first() else { return Ok(()) };
+    let ids: Vec<&str> = messages.iter().map(|message| message.id()).collect();
+    let bytes = messages.iter().map(|message| message.to_bytes()).collect::<Result<Vec<_>, _>>()?;
+    let bytes: Vec<&[u8]> = bytes.iter().map(|bytes| &**bytes).collect();
+    let insert = sqlx::query(INSERT).bind(ids).bind(bytes).execute(connection).await;
+    insert.map(drop).map_err(|source| EnqueueError::several(first.id(), messages.len(), source))
+}

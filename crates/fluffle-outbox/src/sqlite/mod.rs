@@ -54,6 +54,49 @@ pub async fn enqueue(connection: &mut SqliteConnection, message: &Prepared) -> R
     Ok(())
 }
 
+/// The most messages that one statement inserts. Each takes two parameters, and there is one statement for each power of
+/// two up to this, so that they all stay prepared.
+const MOST_AT_ONCE: usize = 64;
+
+/// Writes several messages as [`enqueue`] does, in this order, with a few statements: the database is not asked once for
+/// each message. Does nothing if there are none.
+///
+/// ```no_run
+/// # async fn example(
+/// #     tx: &mut sqlx::SqliteConnection, order: fluffle_amqp::Prepared, bill: fluffle_amqp::Prepared,
+/// # ) -> Result<(), fluffle_outbox::EnqueueError> {
+/// fluffle_outbox::sqlite::enqueue_all(tx, &[order, bill]).await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// If not all were written. Roll the transaction back, because SQLite would commit the rest of it.
+///
+/// # Cancellation
+/// If the future is dropped before it resolves, messages may have been written: roll the transaction back.
+pub async fn enqueue_all<'a>(
+    connection: &mut SqliteConnection,
+    messages: impl IntoIterator<Item = &'a Prepared>,
+) -> Result<(), EnqueueError> {
+    let messages: Vec<&Prepared> = messages.into_iter().collect();
+    let mut rest = &messages[..];
+    while let Some(first) = rest.first() {
+        let count = (1 << rest.len().ilog2()).min(MOST_AT_ONCE);
+        let (now, later) = rest.split_at(count);
+        let sql =
+            format!("insert into fluffle_outbox (message_id, message) values (?, ?){}", ", (?, ?)".repeat(count - 1));
+        let mut insert = sqlx::query(&sql);
+        for message in now {
+            insert = insert.bind(message.id()).bind(message.to_bytes()?.to_vec());
+        }
+        let inserted = insert.execute(&mut *connection).await;
+        inserted.map_err(|source| EnqueueError::several(first.id(), rest.len(), source))?;
+        rest = later;
+    }
+    Ok(())
+}
+
 /// A duration in the unit of the tables.
 pub(crate) fn milliseconds(duration: std::time::Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)

@@ -14,11 +14,12 @@ pub(crate) async fn claim(pool: &SqlitePool, claim: &Claim<'_>) -> Result<Vec<Ro
     // Looks for due rows before the update, because an update takes the only write lock even if it finds no row.
     const LOOK: &str = concat!(
         "select exists (select 1 from fluffle_outbox
-            where parked_at is null and published_at is null and (due_at <= ",
+            where parked_at is null and published_at is null
+                and case when claimed_by = $1 then $2 else due_at <= ",
         now!(),
-        " or claimed_by = $1))"
+        " end)"
     );
-    if !sqlx::query_scalar::<_, bool>(LOOK).bind(claim.relay).fetch_one(&mut *connection).await? {
+    if !sqlx::query_scalar::<_, bool>(LOOK).bind(claim.relay).bind(claim.ours()).fetch_one(&mut *connection).await? {
         return Ok(Vec::new());
     }
     claim_on(&mut connection, claim).await
@@ -31,21 +32,23 @@ async fn claim_on(connection: &mut SqliteConnection, claim: &Claim<'_>) -> Resul
         " + $4
         where id in (
             select id from (
-                select id, sum(size) over (order by id rows between unbounded preceding and 1 preceding) as before
+                select id, size, sum(size) over (order by id rows unbounded preceding) as total
                 from (
                     select id, length(message) as size from fluffle_outbox
-                    where parked_at is null and published_at is null and (due_at <= ",
+                    where parked_at is null and published_at is null
+                        and case when claimed_by = $1 then $5 else due_at <= ",
         now!(),
-        " or claimed_by = $1)
+        " end
                     order by id limit $2))
-            where coalesce(before, 0) < $3)
+            where total <= $3 or total = size)
         returning id, message, attempts"
     );
     let rows: Vec<(i64, Vec<u8>, i32)> = sqlx::query_as(CLAIM)
         .bind(claim.relay)
-        .bind(claim.rows)
-        .bind(claim.bytes)
+        .bind(claim.rows())
+        .bind(claim.bytes())
         .bind(milliseconds(LEASE))
+        .bind(claim.ours())
         .fetch_all(connection)
         .await?;
     Ok(rows.into_iter().map(Row::from).collect())

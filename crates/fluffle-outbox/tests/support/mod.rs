@@ -66,8 +66,12 @@ impl Database {
         Self::Sqlite { pool, folder }
     }
 
+    /// With connections of its own: those that a service has opened end with the service's threads.
     pub fn table(&self) -> Table {
-        with_pool!(self, pool, pool.clone().into())
+        match self {
+            Self::Postgres { server, .. } => PgPoolOptions::new().connect_lazy(&server.url()).unwrap().into(),
+            Self::Sqlite { folder, .. } => SqlitePool::connect_lazy_with(file(folder).busy_timeout(SOON)).into(),
+        }
     }
 
     /// The same table with short timeouts, so that the relay soon fails if the database is away or locked.
@@ -96,6 +100,22 @@ impl Database {
                 for message in messages {
                     sqlite::enqueue(&mut tx, message).await.unwrap();
                 }
+                if commit { tx.commit().await.unwrap() } else { tx.rollback().await.unwrap() }
+            }
+        }
+    }
+
+    /// The same with one call.
+    pub async fn enqueue_all(&self, messages: &[Prepared], commit: bool) {
+        match self {
+            Self::Postgres { pool, .. } => {
+                let mut tx = pool.begin().await.unwrap();
+                postgres::enqueue_all(&mut tx, messages).await.unwrap();
+                if commit { tx.commit().await.unwrap() } else { tx.rollback().await.unwrap() }
+            }
+            Self::Sqlite { pool, .. } => {
+                let mut tx = pool.begin_with("begin immediate").await.unwrap();
+                sqlite::enqueue_all(&mut tx, messages).await.unwrap();
                 if commit { tx.commit().await.unwrap() } else { tx.rollback().await.unwrap() }
             }
         }
@@ -142,6 +162,22 @@ impl Database {
             Self::Sqlite { .. } => "drop trigger forbid",
         })
         .await;
+    }
+
+    /// Has the table `most` record, in `n`, how many rows are claimed after each claim.
+    pub async fn record_the_most_claimed(&self) {
+        const COUNT: &str = "insert into most select count(*) from fluffle_outbox where claimed_by is not null;";
+        let trigger = match self {
+            Self::Postgres { .. } => format!(
+                "create function record() returns trigger language plpgsql as $$ begin {COUNT} return null; end $$;
+                 create trigger record after update on fluffle_outbox for each statement execute function record();"
+            ),
+            Self::Sqlite { .. } => {
+                format!("create trigger record after update on fluffle_outbox begin {COUNT} end")
+            }
+        };
+        self.execute("create table most (n bigint)").await;
+        self.execute(&trigger).await;
     }
 
     /// Prevents every relay from claiming the last row.

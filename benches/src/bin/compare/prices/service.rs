@@ -21,7 +21,7 @@ use crate::{
 
 type Done = Result<(), crate::failure::Failure>;
 
-/// The pause between two looks at how many messages the outbox still has.
+/// The pause between two looks at whether the outbox still has messages.
 const LOOK: Duration = Duration::from_millis(2);
 
 /// Handles each message in a transaction that records its id.
@@ -170,7 +170,7 @@ async fn by_outbox(course: &Arc<Course>, database: &Database, route: &Route<Parc
             waker.wake();
             written += messages.len() as u64;
         }
-        while database.waiting().await? > 0 {
+        while database.is_waiting().await? {
             tokio::time::sleep(LOOK).await;
         }
         lap.confirmed(written);
