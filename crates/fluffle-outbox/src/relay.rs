@@ -42,7 +42,7 @@ fn backoff() -> Backoff {
 /// | setting | default |
 /// |---|---|
 /// | [`poll_every`](Self::poll_every) | 200 ms |
-/// | [`batch`](Self::batch) | 200 rows |
+/// | [`batch`](Self::batch) | 500 rows |
 /// | [`batch_bytes`](Self::batch_bytes) | 16 MiB |
 /// | [`retry`](Self::retry) | [`Retry::default`]: refused 5 times, after waits of 1, 5, 25 and 125 s, a row is parked |
 /// | [`keep_published`](Self::keep_published) | no: published rows are deleted |
@@ -92,7 +92,7 @@ impl Relay {
                 forwarder,
                 claimant: Uuid::now_v7().to_string(),
                 poll: Duration::from_millis(200),
-                limits: Limits { rows: 200, bytes: 16 << 20 },
+                limits: Limits { rows: 500, bytes: 16 << 20 },
                 retry: Retry::default(),
                 keep: None,
                 wake: Arc::default(),

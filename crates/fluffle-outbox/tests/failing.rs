@@ -48,12 +48,12 @@ async fn a_relay_that_dies_between_confirm_and_mark_leaves_a_message_that_is_pub
 async fn what_is_known_to_be_confirmed_is_marked_first_however_often_the_relay_is_restarted(database: Database) {
     let (broker, topology) = broker();
     database.forbid_marking().await;
-    database.enqueue(&prepared(0..500), true).await;
+    database.enqueue(&prepared(0..900), true).await;
     let service = relaying(&database, &broker, &topology).await;
     until("some restarts", async || restarts(&service) > 3).await;
     database.allow_marking().await;
     until("an empty table", async || database.rows().await == 0).await;
-    assert_eq!(texts(&broker, "q"), (0..500).map(|n| n.to_string()).collect::<Vec<_>>());
+    assert_eq!(texts(&broker, "q"), (0..900).map(|n| n.to_string()).collect::<Vec<_>>());
     service.shutdown().await.unwrap();
 }
 
@@ -99,10 +99,10 @@ async fn while_the_broker_is_away_rows_wait_and_nothing_counts_against_them(data
     let topology = Topology::new().queue(Queue::quorum("q"));
     let service = relaying(&database, &broker, &topology).await;
     broker.kill().unwrap();
-    let messages = prepared(0..300);
+    let messages = prepared(0..700);
     database.enqueue(&messages, true).await;
     let claimed = "select count(*) from fluffle_outbox where claimed_by is not null";
-    until("a batch in hand", async || database.number(claimed).await == 200).await;
+    until("a batch in hand", async || database.number(claimed).await == 500).await;
     broker.start_again().unwrap();
     until("an empty table", async || database.rows().await == 0).await;
     assert_eq!(ids(&broker, "q"), messages.iter().map(Prepared::id).collect::<Vec<_>>());

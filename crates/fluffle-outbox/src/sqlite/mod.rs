@@ -7,6 +7,7 @@
 pub mod offsets;
 pub mod seen;
 pub(crate) mod table;
+mod writing;
 
 use fluffle_amqp::Prepared;
 use sqlx::{SqliteConnection, SqlitePool};

@@ -6,7 +6,7 @@ use sqlx::{SqliteConnection, SqlitePool};
 
 use crate::{
     rows::{Books, Claim, LEASE, PRUNED, Row},
-    sqlite::{milliseconds, now},
+    sqlite::{milliseconds, now, writing::write},
 };
 
 pub(crate) async fn claim(pool: &SqlitePool, claim: &Claim<'_>) -> Result<Vec<Row>, sqlx::Error> {
@@ -22,7 +22,8 @@ pub(crate) async fn claim(pool: &SqlitePool, claim: &Claim<'_>) -> Result<Vec<Ro
     if !sqlx::query_scalar::<_, bool>(LOOK).bind(claim.relay).bind(claim.ours()).fetch_one(&mut *connection).await? {
         return Ok(Vec::new());
     }
-    claim_on(&mut connection, claim).await
+    drop(connection);
+    write(pool, async |tx| claim_on(tx, claim).await).await
 }
 
 async fn claim_on(connection: &mut SqliteConnection, claim: &Claim<'_>) -> Result<Vec<Row>, sqlx::Error> {
@@ -55,9 +56,7 @@ async fn claim_on(connection: &mut SqliteConnection, claim: &Claim<'_>) -> Resul
 }
 
 pub(crate) async fn settle(pool: &SqlitePool, relay: &str, books: &Books<'_>, keep: bool) -> Result<(), sqlx::Error> {
-    let mut tx = pool.begin_with("begin immediate").await?;
-    settle_on(&mut tx, relay, books, keep).await?;
-    tx.commit().await
+    write(pool, async |tx| settle_on(tx, relay, books, keep).await).await
 }
 
 /// Writes the outcomes of claimed rows, and claims the next ones, in one transaction: each one waits for the only write
@@ -68,11 +67,11 @@ pub(crate) async fn settle_and_claim(
     books: &Books<'_>,
     keep: bool,
 ) -> Result<Vec<Row>, sqlx::Error> {
-    let mut tx = pool.begin_with("begin immediate").await?;
-    settle_on(&mut tx, claim.relay, books, keep).await?;
-    let rows = claim_on(&mut tx, claim).await?;
-    tx.commit().await?;
-    Ok(rows)
+    write(pool, async |tx| {
+        settle_on(tx, claim.relay, books, keep).await?;
+        claim_on(tx, claim).await
+    })
+    .await
 }
 
 async fn settle_on(

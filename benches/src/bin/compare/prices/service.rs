@@ -81,10 +81,6 @@ fn work(way: &Way, postgres: Option<&str>, course: &Arc<Course>, more: impl FnOn
             Sends::ByOutbox(sql) => {
                 let database = Database::open(sql, folder.path(), postgres).await?;
                 let relay = Relay::new(database.table(), app.forwarder("outbox"));
-                let relay = match std::env::var("RELAY_BATCH") {
-                    Ok(rows) => relay.batch(rows.parse().unwrap_or(200)),
-                    Err(_) => relay,
-                };
                 let (route, waker) = (route(way, course), relay.waker());
                 let service = started(way, postgres, folder.path(), course, app.supervise(relay)).await?;
                 let published = by_outbox(course, &database, &route, &waker).await;
