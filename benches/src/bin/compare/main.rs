@@ -20,6 +20,7 @@ mod figures;
 mod latency;
 mod machine;
 mod node;
+mod overview;
 mod pace;
 mod prices;
 mod report;
@@ -29,17 +30,18 @@ mod spans;
 mod table;
 mod targets;
 
-use std::{process::ExitCode, time::Duration};
+use std::{fmt::Display, process::ExitCode, time::Duration};
 
 use clap::{
     Parser, ValueEnum,
     builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
 };
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 
 use crate::{
     body::Bodies, contestant::Contestant, failure::Failure, figures::Figures, machine::Machine, node::Node,
-    report::Report, rounds::Plan, scenario::Scenario, table::Tables,
+    overview::Overview, report::Report, rounds::Plan, scenario::Scenario, table::Tables,
 };
 
 /// What is compared.
@@ -49,13 +51,20 @@ enum Subject {
     Clients(Scenario),
     /// The guarantees of Fluffle.
     Prices,
+    /// What was wanted and what is, of both.
+    Targets,
 }
 
 fn subject() -> impl TypedValueParser<Value = Subject> {
     let prices = PossibleValue::new("prices").help("What each guarantee of Fluffle costs; takes 10 minutes or more");
     let clients = Scenario::value_variants().iter().filter_map(ValueEnum::to_possible_value);
-    let subject = |name: String| Scenario::from_str(&name, false).map_or(Subject::Prices, Subject::Clients);
-    PossibleValuesParser::new(clients.chain([prices])).map(subject)
+    let targets = PossibleValue::new("targets").help("All targets in one run; takes 10 minutes or more");
+    let subject = |name: String| match (name.as_str(), Scenario::from_str(&name, false)) {
+        (_, Ok(scenario)) => Subject::Clients(scenario),
+        ("targets", _) => Subject::Targets,
+        _ => Subject::Prices,
+    };
+    PossibleValuesParser::new(clients.chain([prices, targets])).map(subject)
 }
 
 /// Compares Fluffle with hand-written lapin, amqprs and ruststream: the same work, in turns, through one broker.
@@ -105,30 +114,58 @@ fn run(arguments: &Arguments) -> Result<(), Failure> {
     match arguments.scenario {
         Subject::Clients(scenario) => clients(arguments, scenario),
         Subject::Prices => prices(arguments),
+        Subject::Targets => targets(arguments),
     }
+}
+
+fn targets(arguments: &Arguments) -> Result<(), Failure> {
+    if !arguments.only.is_empty() || !arguments.ways.is_empty() {
+        return Err("targets has its own contestants and ways: leave --only and --ways away".into());
+    }
+    let mut node = Node::start()?;
+    let mut reports = Vec::new();
+    for (scenario, contestants, share) in overview::SCENARIOS {
+        eprintln!("{}", scenario.name());
+        let time = time(arguments).mul_f64(share);
+        reports.push(compared(&mut node, scenario, contestants.to_vec(), (arguments.rounds, time))?);
+    }
+    eprintln!("prices");
+    let ways = overview::WAYS.map(str::to_owned);
+    let prices = priced(&mut node, &ways, (arguments.rounds, time(arguments).mul_f64(overview::WAYS_SHARE)))?;
+    let overview = Overview::new(reports, prices, Machine::here(node.version()));
+    print(&overview, &overview, arguments.json)
+}
+
+/// Prints one JSON object, or the tables.
+fn print(object: &impl Serialize, tables: &impl Display, json: bool) -> Result<(), Failure> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(object)?);
+    } else {
+        println!("{tables}");
+    }
+    Ok(())
 }
 
 fn prices(arguments: &Arguments) -> Result<(), Failure> {
     if !arguments.only.is_empty() {
         return Err("prices has no contestants: leave --only away".into());
     }
-    let _spans = spans::collect();
     let mut node = Node::start()?;
-    let rounds = arguments.rounds as usize;
-    let ways = prices::ways(&arguments.ways);
-    let progress = progress((rounds + 1) * ways.len());
-    let results = prices::run(&mut node, ways, rounds, time(arguments), |round, way, figures| {
+    let report = priced(&mut node, &arguments.ways, (arguments.rounds, time(arguments)))?;
+    print(&report, &report, arguments.json)
+}
+
+/// Compares the ways of these names, or all if there are none.
+fn priced(node: &mut Node, ways: &[String], (rounds, time): (u32, Duration)) -> Result<prices::Report, Failure> {
+    let _spans = spans::collect();
+    let ways = prices::ways(ways);
+    let progress = progress((rounds as usize + 1) * ways.len());
+    let results = prices::run(node, ways, rounds as usize, time, |round, way, figures| {
         progress.suspend(|| eprintln!("{}", line(round, way.name, figures)));
         progress.inc(1);
     })?;
     progress.finish_and_clear();
-    let report = prices::Report::new(&results, Machine::here(node.version()));
-    if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        println!("{report}");
-    }
-    Ok(())
+    Ok(prices::Report::new(&results, Machine::here(node.version())))
 }
 
 fn time(arguments: &Arguments) -> Duration {
@@ -147,24 +184,29 @@ fn clients(arguments: &Arguments, scenario: Scenario) -> Result<(), Failure> {
     if contestants.is_empty() {
         return Err(format!("none of those takes part in {}", scenario.name()).into());
     }
+    let mut node = Node::start()?;
+    let report = compared(&mut node, scenario, contestants, (arguments.rounds, time(arguments)))?;
+    print(&report, &Tables { scenario, report: &report }, arguments.json)
+}
+
+/// Compares these contestants.
+fn compared(
+    node: &mut Node,
+    scenario: Scenario,
+    contestants: Vec<Contestant>,
+    (rounds, time): (u32, Duration),
+) -> Result<Report, Failure> {
     let _spans = contestants.contains(&Contestant::FluffleTraces).then(spans::collect);
     let records = Bodies::of_quakes(examples::feed::read()?);
     let bodies = if scenario.terms().records { records.bytes() } else { scenario.terms().payload_bytes };
-    let mut node = Node::start()?;
-    let plan = Plan { scenario, contestants, rounds: arguments.rounds as usize, records, time: time(arguments) };
+    let plan = Plan { scenario, contestants, rounds: rounds as usize, records, time };
     let progress = progress((plan.rounds + 1) * plan.contestants.len());
-    let results = plan.run(&mut node, |round, contestant, figures| {
+    let results = plan.run(node, |round, contestant, figures| {
         progress.suspend(|| eprintln!("{}", line(round, contestant.name(), figures)));
         progress.inc(1);
     })?;
     progress.finish_and_clear();
-    let report = Report::new(scenario, bodies, &results, Machine::here(node.version()));
-    if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        println!("{}", Tables { scenario, report: &report });
-    }
-    Ok(())
+    Ok(Report::new(scenario, bodies, &results, Machine::here(node.version())))
 }
 
 fn progress(steps: usize) -> ProgressBar {

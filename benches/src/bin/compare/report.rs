@@ -64,6 +64,19 @@ impl Report {
     }
 }
 
+impl Report {
+    /// The median of the ratio of this name.
+    pub(crate) fn ratio(&self, name: &str) -> Option<f64> {
+        self.ratios.0.iter().find(|(other, _)| other == name).map(|(_, ratio)| ratio.median)
+    }
+
+    /// The processor time of the client, in µs per message.
+    pub(crate) fn client_cpu(&self, who: Contestant) -> Option<f64> {
+        let (_, medians) = self.contestants.0.iter().find(|(name, _)| name == who.name())?;
+        Some(medians.as_ref()?.client_cpu_us_per_msg.median)
+    }
+}
+
 impl Medians {
     pub(crate) fn of(rounds: &[Figures]) -> Option<Self> {
         let median = |field: fn(&Figures) -> Option<f64>| Median::of(rounds.iter().filter_map(field).collect());

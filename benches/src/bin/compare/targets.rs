@@ -1,6 +1,6 @@
 //! The figures that matter in each scenario, and Fluffle's targets for them.
 
-use crate::{figures::Figures, scenario::Scenario};
+use crate::{figures::Figures, scenario::Scenario, table::grouped};
 
 /// A figure by which contestants are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,10 +61,10 @@ impl Target {
         use Target::{AtLeast, AtMost, Prize};
         match (scenario, ratio) {
             (Scenario::Single, "fluffle/lapin_naive") => Some(AtLeast(2.2)),
-            (Scenario::Single | Scenario::Durable, "fluffle/lapin_tuned") => Some(AtLeast(0.95)),
-            (Scenario::Single, "fluffle/ruststream") => Some(AtLeast(1.0)),
+            (Scenario::Single, "fluffle/lapin_labelled") => Some(AtLeast(1.0)),
+            (Scenario::Single, "fluffle/ruststream") => Some(AtLeast(1.15)),
             (Scenario::Single, "fluffle/amqprs") => Some(Prize(1.0)),
-            (Scenario::Batch | Scenario::Adaptive, "fluffle/lapin_tuned") => Some(AtLeast(0.45)),
+            (Scenario::Batch | Scenario::Adaptive, "fluffle/lapin_tuned") => Some(AtLeast(0.55)),
             (Scenario::Adaptive, "fluffle_adaptive/fluffle") => Some(AtLeast(0.9)),
             (Scenario::Latency, "fluffle_adaptive/fluffle") => Some(AtMost(1.05)),
             (Scenario::Single, "fluffle_metrics/fluffle") => Some(AtLeast(0.98)),
@@ -73,8 +73,10 @@ impl Target {
             (Scenario::Single, "fluffle_traces/fluffle") => Some(AtLeast(0.97)),
             (Scenario::Gzip, "fluffle/fluffle_uncompressed") => Some(AtLeast(0.5)),
             (Scenario::Gzip, "fluffle/fluffle_uncompressed bytes on the wire") => Some(AtMost(0.4)),
-            (Scenario::Latency, "fluffle/lapin_tuned") => Some(AtMost(1.1)),
-            (Scenario::Latency, "fluffle/lapin_tuned p99") => Some(AtMost(1.3)),
+            (Scenario::Latency, "fluffle/lapin_labelled") => Some(AtMost(1.1)),
+            (Scenario::Latency, "fluffle/lapin_labelled p99") => Some(AtMost(1.3)),
+            (Scenario::Latency, "fluffle_on_io/lapin_labelled") => Some(AtMost(1.03)),
+            (Scenario::Latency, "fluffle_on_io/lapin_labelled p99") => Some(AtMost(1.2)),
             _ => None,
         }
     }
@@ -88,6 +90,7 @@ impl Target {
 
     pub(crate) fn words(self) -> String {
         match self {
+            Self::AtLeast(least) if least >= 100.0 => format!("≥ {}", grouped(least, 0)),
             Self::AtLeast(least) => format!("≥ {least:.2}"),
             Self::AtMost(most) => format!("≤ {most:.2}"),
             Self::Prize(least) => format!("stretch goal: ≥ {least:.2}"),
@@ -101,9 +104,9 @@ mod tests {
 
     #[test]
     fn latency_shall_be_low_and_throughput_high() {
-        let latency = Target::of(Scenario::Latency, "fluffle/lapin_tuned").unwrap();
+        let latency = Target::of(Scenario::Latency, "fluffle/lapin_labelled").unwrap();
         assert!(latency.met(1.0) && !latency.met(1.2));
-        let single = Target::of(Scenario::Single, "fluffle/lapin_tuned").unwrap();
+        let single = Target::of(Scenario::Single, "fluffle/lapin_labelled").unwrap();
         assert!(single.met(1.0) && !single.met(0.9));
         assert_eq!(Target::of(Scenario::Bytes, "fluffle/lapin_tuned"), None);
     }

@@ -53,6 +53,18 @@ impl Report {
     }
 }
 
+impl Report {
+    /// Messages a second of the way of this name.
+    pub(crate) fn rate(&self, way: &str) -> Option<f64> {
+        self.ways.iter().find(|price| price.name == way).map(|price| price.medians.msgs_per_s.median)
+    }
+
+    /// Its rate to that of the first way of its group.
+    pub(crate) fn ratio(&self, way: &str) -> Option<f64> {
+        self.ways.iter().find(|price| price.name == way)?.ratio.map(|ratio| ratio.median)
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
