@@ -1,8 +1,8 @@
 //! The relay actor: claims rows, has them published ([`UnderWay`]), and marks their outcomes.
 //!
 //! Everything that must survive a crash of the actor is in [`Shared`], which outlives the actor. Outcomes that are
-//! known but not yet in the table are written there before anything else. Rows that an earlier incarnation had claimed
-//! are claimed again at once, not after their lease.
+//! known but not yet in the table are written there before anything else. Rows that the relay has claimed and is not
+//! publishing, such as those of an earlier incarnation, are claimed again at once, not after their lease.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -21,12 +21,12 @@ use tokio::{
 use crate::{
     error::RelayError,
     outcome::{Outcome, decide, told},
-    rows::{Claim, Claims, Limits, PRUNED, Row},
+    rows::{Claim, Limits, PRUNED, Row},
     table::Table,
     under_way::UnderWay,
 };
 
-/// How long the relay pauses if the broker accepted no message of a batch.
+/// How long the relay pauses if the broker accepted none of the messages that it claimed last.
 const REST: Duration = Duration::from_secs(1);
 
 /// How often the relay looks for published rows past their age.
@@ -75,7 +75,7 @@ impl Actor for RelayActor {
         }));
     }
 
-    /// Finishes the current batch first.
+    /// First waits for the outcomes of what is under way.
     fn stopping(&mut self, _: &mut Self::Context) -> Running {
         if self.over {
             return Running::Stop;
@@ -91,42 +91,48 @@ async fn run(relay: Arc<Shared>, mut stop: watch::Receiver<bool>) -> Result<(), 
     relay.mark().await?;
     let mut under_way = UnderWay::new(&relay);
     let done = claim_and_publish(&relay, &mut under_way, &mut stop).await;
+    if done.is_ok() {
+        // Before the wait for the slowest confirm, because the process may end meanwhile. A failure shows at the end.
+        let _ = under_way.meanwhile(relay.mark()).await;
+    }
     // Also if the database failed: what the broker confirms by now is not published again.
     under_way.finish(&mut stop).await;
-    done?;
-    relay.mark().await
+    match done {
+        Err(error) if !*stop.borrow() => Err(error),
+        _ => relay.mark().await,
+    }
 }
 
-/// Publishes until it is told to stop, or until the database fails. While one half of the rows is published, the other
-/// half is marked and claimed, so that neither the broker nor the database waits for the other.
+/// Publishes until it is told to stop, or until the database fails. While rows are published, those that are over are
+/// marked and others are claimed, so that neither the broker nor the database waits for the other.
 async fn claim_and_publish(
     relay: &Shared,
     under_way: &mut UnderWay<'_>,
     stop: &mut watch::Receiver<bool>,
 ) -> Result<(), RelayError> {
-    let (mut claims, mut pruned) = (Claims::WithOurs, None);
+    let (mut are_there_more, mut pruned) = (false, None);
     while !*stop.borrow() {
         if under_way.is_over_in_vain() {
-            // The broker accepted none of them, so the next ones would fail too.
+            // The next ones would fail too.
             relay.mark().await?;
             relay.pause(REST, stop).await;
             under_way.try_again();
             continue;
         }
-        let rows = if under_way.has_room() {
+        if under_way.has_room() {
             under_way.meanwhile(relay.prune(&mut pruned)).await?;
-            under_way.meanwhile(relay.mark_and_claim(claims)).await?
+            are_there_more = under_way.claim().await?;
         } else {
             under_way.meanwhile(relay.mark()).await?;
-            Vec::new()
-        };
-        claims = Claims::Others;
-        let are_there_more = !rows.is_empty();
-        under_way.publish(rows);
+        }
+        // A wake that comes while there is no room is kept.
+        let has_room = under_way.has_room();
         tokio::select! {
             biased;
             () = under_way.progress(are_there_more) => {}
-            () = relay.pause(relay.poll, stop) => {}
+            () = relay.wake.notified(), if has_room => {}
+            () = sleep(relay.poll) => {}
+            _ = stop.wait_for(|asked| *asked) => {}
         }
     }
     Ok(())
@@ -186,11 +192,10 @@ impl Shared {
         Ok(())
     }
 
-    /// Writes the outcomes that are not in the table yet, and claims the next rows.
-    async fn mark_and_claim(&self, claims: Claims) -> Result<Vec<Row>, RelayError> {
+    /// Writes the outcomes that are not in the table yet, and claims rows.
+    pub(crate) async fn mark_and_claim(&self, claim: &Claim<'_>) -> Result<Vec<Row>, RelayError> {
         let known = self.unmarked().clone();
-        let claim = Claim { relay: &self.claimant, claims, limits: self.limits.half() };
-        let rows = self.table.settle_and_claim(&known, self.keep.is_some(), &claim).await?;
+        let rows = self.table.settle_and_claim(&known, self.keep.is_some(), claim).await?;
         self.are_marked(known.len());
         Ok(rows)
     }

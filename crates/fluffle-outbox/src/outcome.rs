@@ -12,8 +12,8 @@ const NACKED: Duration = Duration::from_secs(1);
 pub(crate) enum Outcome {
     /// The broker has the message.
     Published,
-    /// The result is not known: the broker is away, or busy. The row is due again at once, so that it keeps its place
-    /// in the order.
+    /// The result is not known: the broker is away, or busy. The row is due again at once. The relay claims no other
+    /// while the broker accepts none, so that it keeps its place in the order.
     Again,
     /// The broker does not accept the message now. It is tried again after a wait; other messages pass it meanwhile.
     Later { attempts: u32, error: String, wait: Duration },

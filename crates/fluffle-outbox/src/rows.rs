@@ -4,17 +4,18 @@ use std::time::Duration;
 
 use crate::outcome::Outcome;
 
-/// How long a claimed row belongs to one relay. Longer than a publish (30 s) and the mark after it can take.
+/// How long a claimed row belongs to one relay. Longer than a publish (30 s) and the mark after it take, if the database
+/// answers within seconds.
 pub(crate) const LEASE: Duration = Duration::from_secs(60);
 
 /// The most published rows deleted at a time, because a longer statement would hold up others.
 pub(crate) const PRUNED: i64 = 1000;
 
-/// How much a relay has in hand at most, or claims at a time.
+/// How much a relay has in hand at most, or claims at a time. The bytes are those of the messages together; a larger one
+/// is claimed if nothing else is in hand.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) rows: usize,
-    /// Of the messages together. One message may be larger.
     pub(crate) bytes: usize,
 }
 
@@ -25,21 +26,19 @@ impl Limits {
     }
 }
 
-/// A claim of rows.
+/// A claim of rows: those that are due, and those that the relay has already, except those that it is publishing. It has
+/// others if an earlier incarnation claimed them, or if the answer to a claim was lost.
 pub(crate) struct Claim<'a> {
     /// The relay that claims.
     pub(crate) relay: &'a str,
-    pub(crate) claims: Claims,
-    /// At least one row is always claimed.
     pub(crate) limits: Limits,
+    /// Whether the first row is claimed even if it is larger than the limit.
+    pub(crate) is_larger_allowed: bool,
+    /// The rows that the relay is publishing.
+    pub(crate) except: Vec<i64>,
 }
 
 impl Claim<'_> {
-    /// Whether the relay claims its own rows.
-    pub(crate) fn ours(&self) -> bool {
-        matches!(self.claims, Claims::WithOurs)
-    }
-
     pub(crate) fn rows(&self) -> i64 {
         i64::try_from(self.limits.rows).unwrap_or(i64::MAX)
     }
@@ -47,16 +46,6 @@ impl Claim<'_> {
     pub(crate) fn bytes(&self) -> i64 {
         i64::try_from(self.limits.bytes).unwrap_or(i64::MAX)
     }
-}
-
-/// Which rows a relay claims.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Claims {
-    /// Those that are due, and those that an earlier incarnation of this relay had claimed.
-    WithOurs,
-    /// Those that are due, and not those that this relay has claimed: they are under way, even if the database was so
-    /// slow that their lease is over.
-    Others,
 }
 
 /// A claimed row.
@@ -72,7 +61,7 @@ impl From<(i64, Vec<u8>, i32)> for Row {
     }
 }
 
-/// The outcomes of a batch, sorted for the queries.
+/// Outcomes, sorted for the queries.
 #[derive(Default)]
 pub(crate) struct Books<'a> {
     pub(crate) published: Vec<i64>,

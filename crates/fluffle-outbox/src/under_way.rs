@@ -7,8 +7,9 @@ use tokio::{sync::watch, task::unconstrained, time::sleep};
 
 use crate::{
     actor::Shared,
+    error::RelayError,
     outcome::Outcome,
-    rows::{Limits, Row},
+    rows::{Claim, Row},
 };
 
 /// How long a relay that must stop waits for the confirms of what it has published.
@@ -22,26 +23,54 @@ pub(crate) struct UnderWay<'a> {
     rows: BTreeMap<i64, usize>,
     bytes: usize,
     publishing: FuturesUnordered<LocalBoxFuture<'a, (i64, Outcome)>>,
-    /// Whether an outcome came since the last rows were claimed, and whether the broker accepted any.
-    is_any_over: bool,
-    is_any_accepted: bool,
+    /// What has become of rows since others were claimed.
+    told: Told,
+}
+
+/// What the outcomes of some rows say about the broker.
+#[derive(Clone, Copy, Default)]
+struct Told {
+    any: bool,
+    accepted: bool,
 }
 
 impl<'a> UnderWay<'a> {
     pub(crate) fn new(relay: &'a Shared) -> Self {
-        Self {
-            relay,
-            rows: BTreeMap::new(),
-            bytes: 0,
-            publishing: FuturesUnordered::new(),
-            is_any_over: false,
-            is_any_accepted: false,
+        let (rows, publishing) = (BTreeMap::new(), FuturesUnordered::new());
+        Self { relay, rows, bytes: 0, publishing, told: Told::default() }
+    }
+
+    /// Whether rows may be claimed. Beside others that are under way, only if there is room for as many as are claimed
+    /// at a time, and if the broker has accepted a message since the last claim. While it accepts none, all that are
+    /// under way come back to the table, and are then claimed again in their order.
+    pub(crate) fn has_room(&self) -> bool {
+        let (most, half) = (self.relay.limits, self.relay.limits.half());
+        let fits = self.rows.len() + half.rows <= most.rows && self.bytes + half.bytes <= most.bytes;
+        self.rows.is_empty() || fits && self.told.accepted
+    }
+
+    /// Marks what is over, and claims and publishes others. Returns whether there were any.
+    pub(crate) async fn claim(&mut self) -> Result<bool, RelayError> {
+        let relay = self.relay;
+        let claim = Claim {
+            relay: &relay.claimant,
+            limits: relay.limits.half(),
+            is_larger_allowed: self.rows.is_empty(),
+            except: self.rows.keys().copied().collect(),
+        };
+        let told = std::mem::take(&mut self.told);
+        let rows = self.meanwhile(relay.mark_and_claim(&claim)).await?;
+        if rows.is_empty() {
+            self.told.any |= told.any;
+            self.told.accepted |= told.accepted;
+            return Ok(false);
         }
+        self.publish(rows);
+        Ok(true)
     }
 
     /// Publishes these rows in order, behind those that are under way.
-    pub(crate) fn publish(&mut self, rows: Vec<Row>) {
-        (self.is_any_over, self.is_any_accepted) = (false, false);
+    fn publish(&mut self, rows: Vec<Row>) {
         for row in rows {
             self.bytes += row.message.len();
             self.rows.insert(row.id, row.message.len());
@@ -56,20 +85,14 @@ impl<'a> UnderWay<'a> {
         }
     }
 
-    /// Whether the relay may claim as many rows as it claims at a time. Not while the broker accepts none.
-    pub(crate) fn has_room(&self) -> bool {
-        let Limits { rows, bytes } = self.relay.limits;
-        let half = self.relay.limits.half();
-        self.rows.len() + half.rows <= rows && self.bytes + half.bytes <= bytes && !self.is_refused()
-    }
-
-    /// Whether all are over, and the broker accepted none of the last ones.
+    /// Whether all are over, and the broker accepted none of those that were claimed last.
     pub(crate) fn is_over_in_vain(&self) -> bool {
-        self.rows.is_empty() && self.is_refused()
+        self.rows.is_empty() && self.told.any && !self.told.accepted
     }
 
-    fn is_refused(&self) -> bool {
-        self.is_any_over && !self.is_any_accepted
+    /// Rows may be claimed again although the broker accepted none of the last ones.
+    pub(crate) fn try_again(&mut self) {
+        self.told = Told::default();
     }
 
     /// Does this work while the rows are published.
@@ -82,11 +105,6 @@ impl<'a> UnderWay<'a> {
                 Some((id, outcome)) = self.publishing.next() => self.note(id, outcome),
             }
         }
-    }
-
-    /// Rows may be claimed again although the broker accepted none of the last ones.
-    pub(crate) fn try_again(&mut self) {
-        self.is_any_over = false;
     }
 
     /// Waits until there is something to do: all are over and must be marked, or the table has more rows and there is
@@ -131,8 +149,8 @@ impl<'a> UnderWay<'a> {
     }
 
     fn note(&mut self, id: i64, outcome: Outcome) {
-        self.is_any_over = true;
-        self.is_any_accepted |= outcome == Outcome::Published;
+        self.told.any = true;
+        self.told.accepted |= outcome == Outcome::Published;
         self.bytes -= self.rows.remove(&id).unwrap_or(0);
         self.relay.unmarked().push((id, outcome));
     }

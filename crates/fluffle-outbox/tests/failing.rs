@@ -5,7 +5,11 @@ mod support;
 
 use std::{collections::HashSet, time::Duration};
 
-use fluffle::{prelude::*, testing::TestBroker};
+use fluffle::{
+    broker::{Fault, Rule},
+    prelude::*,
+    testing::TestBroker,
+};
 use fluffle_outbox::postgres;
 use support::*;
 
@@ -15,6 +19,9 @@ on_both!(
     what_is_published_is_marked_even_if_nothing_more_can_be_claimed,
     what_an_earlier_incarnation_had_claimed_is_taken_again_before_its_lease_is_over,
     while_the_broker_is_away_rows_wait_and_nothing_counts_against_them,
+    a_row_that_the_relay_has_without_knowing_is_published_before_its_lease_is_over,
+    while_the_broker_is_away_only_what_is_claimed_at_once_is_in_hand_so_that_the_order_stays,
+    if_the_broker_accepts_none_the_relay_does_not_try_the_whole_table,
     a_batch_that_a_stopped_relay_cannot_publish_goes_back_to_the_table,
     a_message_refused_for_good_is_parked_and_the_others_go_on,
     a_nacked_message_waits_uncounted_and_the_others_pass,
@@ -102,11 +109,68 @@ async fn while_the_broker_is_away_rows_wait_and_nothing_counts_against_them(data
     let messages = prepared(0..700);
     database.enqueue(&messages, true).await;
     let claimed = "select count(*) from fluffle_outbox where claimed_by is not null";
-    until("a batch in hand", async || database.number(claimed).await == 500).await;
+    until("rows in hand", async || database.number(claimed).await == 250).await;
     broker.start_again().unwrap();
     until("an empty table", async || database.rows().await == 0).await;
     assert_eq!(ids(&broker, "q"), messages.iter().map(Prepared::id).collect::<Vec<_>>());
     assert_eq!(restarts(&service), 0, "the broker's absence is not the relay's failure");
+    service.shutdown().await.unwrap();
+}
+
+/// The answer to a claim may be lost, and its transaction be committed later.
+async fn a_row_that_the_relay_has_without_knowing_is_published_before_its_lease_is_over(database: Database) {
+    let (broker, topology) = broker();
+    database.record_claims().await;
+    database.enqueue(&prepared(["one"]), true).await;
+    database.execute("create table kept as select message_id, message from fluffle_outbox").await;
+    let service = relaying(&database, &broker, &topology).await;
+    until("an empty table", async || database.rows().await == 0).await;
+    let later = match database {
+        Database::Postgres { .. } => "now() + interval '1 hour'",
+        Database::Sqlite { .. } => "9000000000000000",
+    };
+    let insert = format!(
+        "insert into fluffle_outbox (message_id, message, claimed_by, due_at)
+         select message_id, message, (select max(relay) from claims), {later} from kept"
+    );
+    database.execute(&insert).await;
+    until("an empty table again", async || database.rows().await == 0).await;
+    assert_eq!((texts(&broker, "q"), restarts(&service)), (vec!["one".to_owned(); 2], 0));
+    service.shutdown().await.unwrap();
+}
+
+async fn while_the_broker_is_away_only_what_is_claimed_at_once_is_in_hand_so_that_the_order_stays(database: Database) {
+    let (broker, topology) = broker();
+    database.record_claims().await;
+    let service = relaying(&database, &broker, &topology).await;
+    broker.kill().unwrap();
+    let claimed = "select count(*) from fluffle_outbox where claimed_by is not null";
+    database.enqueue(&prepared([0]), true).await;
+    until("the first in hand", async || database.number(claimed).await == 1).await;
+    for n in 1..30 {
+        database.enqueue(&prepared([n]), true).await;
+    }
+    assert_eq!(database.number(claimed).await, 1);
+    broker.start_again().unwrap();
+    until("an empty table", async || database.rows().await == 0).await;
+    assert_eq!(texts(&broker, "q"), (0..30).map(|n| n.to_string()).collect::<Vec<_>>());
+    service.shutdown().await.unwrap();
+}
+
+async fn if_the_broker_accepts_none_the_relay_does_not_try_the_whole_table(database: Database) {
+    let (broker, topology) = broker();
+    database.record_claims().await;
+    let nacks = broker.faults().inject(Rule::new(Fault::Nack).on_queue("q")).unwrap();
+    let app = App::new(broker.client().unwrap()).topology(topology);
+    let relay = relay(&database, &app).batch(4);
+    database.enqueue(&prepared(0..400), true).await;
+    let service = started(app.supervise(relay)).await;
+    // A nacked row is due again after a second.
+    let of_the_first = "select count(*) from claims where id = 1";
+    until("the second try of the first", async || database.number(of_the_first).await == 2).await;
+    let tried = database.number("select count(distinct id) from claims").await;
+    assert!(tried <= 20, "{tried} of 400 rows were tried within a second");
+    nacks.heal().unwrap();
     service.shutdown().await.unwrap();
 }
 

@@ -30,7 +30,7 @@ pub async fn migrate(pool: &PgPool) -> Result<(), sqlx::Error> {
 /// it, under the id that [`Prepared::id`] returns. Pass `&mut tx`.
 ///
 /// # Errors
-/// If the message was not written. PostgreSQL has then aborted the transaction.
+/// If the message was not written. Do not commit the transaction.
 ///
 /// # Cancellation
 /// If the future is dropped before it resolves, the message may have been written: roll the transaction back.
@@ -58,7 +58,7 @@ pub async fn enqueue(connection: &mut PgConnection, message: &Prepared) -> Resul
 /// ```
 ///
 /// # Errors
-/// If they were not written; it is all or none. PostgreSQL has then aborted the transaction.
+/// If they were not written; it is all or none. Do not commit the transaction.
 ///
 /// # Cancellation
 /// If the future is dropped before it resolves, the messages may have been written: roll the transaction back.

@@ -11,21 +11,22 @@ pub(crate) async fn claim(pool: &PgPool, claim: &Claim<'_>) -> Result<Vec<Row>, 
     const CLAIM: &str = "
         with due as (
             select id, octet_length(message) as size from fluffle_outbox
-            where parked_at is null and published_at is null
-                and case when claimed_by = $1 then $5 else due_at <= now() end
+            where parked_at is null and published_at is null and (due_at <= now() or claimed_by = $1)
+                and not id = any($5)
             order by id limit $2 for update skip locked
         ), fitting as (
             select id, size, sum(size) over (order by id rows unbounded preceding) as total from due
         )
         update fluffle_outbox set claimed_by = $1, due_at = now() + make_interval(secs => $4)
-        from fitting where fluffle_outbox.id = fitting.id and (total <= $3 or total = size)
+        from fitting where fluffle_outbox.id = fitting.id and (total <= $3 or ($6 and total = size))
         returning fluffle_outbox.id, message, attempts";
     let rows: Vec<(i64, Vec<u8>, i32)> = sqlx::query_as(CLAIM)
         .bind(claim.relay)
         .bind(claim.rows())
         .bind(claim.bytes())
         .bind(LEASE.as_secs_f64())
-        .bind(claim.ours())
+        .bind(&claim.except)
+        .bind(claim.is_larger_allowed)
         .fetch_all(pool)
         .await?;
     Ok(rows.into_iter().map(Row::from).collect())

@@ -14,15 +14,16 @@ pub(crate) async fn claim(pool: &SqlitePool, claim: &Claim<'_>) -> Result<Vec<Ro
     // Looks for due rows before the update, because an update takes the only write lock even if it finds no row.
     const LOOK: &str = concat!(
         "select exists (select 1 from fluffle_outbox
-            where parked_at is null and published_at is null
-                and case when claimed_by = $1 then $2 else due_at <= ",
+            where parked_at is null and published_at is null and (due_at <= ",
         now!(),
-        " end)"
+        " or claimed_by = $1) and id not in (select value from json_each($2)))"
     );
-    if !sqlx::query_scalar::<_, bool>(LOOK).bind(claim.relay).bind(claim.ours()).fetch_one(&mut *connection).await? {
+    let look = sqlx::query_scalar::<_, bool>(LOOK).bind(claim.relay).bind(json(&claim.except));
+    let is_due = look.fetch_one(&mut *connection).await?;
+    drop(connection);
+    if !is_due {
         return Ok(Vec::new());
     }
-    drop(connection);
     write(pool, async |tx| claim_on(tx, claim).await).await
 }
 
@@ -36,12 +37,11 @@ async fn claim_on(connection: &mut SqliteConnection, claim: &Claim<'_>) -> Resul
                 select id, size, sum(size) over (order by id rows unbounded preceding) as total
                 from (
                     select id, length(message) as size from fluffle_outbox
-                    where parked_at is null and published_at is null
-                        and case when claimed_by = $1 then $5 else due_at <= ",
+                    where parked_at is null and published_at is null and (due_at <= ",
         now!(),
-        " end
+        " or claimed_by = $1) and id not in (select value from json_each($5))
                     order by id limit $2))
-            where total <= $3 or total = size)
+            where total <= $3 or ($6 and total = size))
         returning id, message, attempts"
     );
     let rows: Vec<(i64, Vec<u8>, i32)> = sqlx::query_as(CLAIM)
@@ -49,7 +49,8 @@ async fn claim_on(connection: &mut SqliteConnection, claim: &Claim<'_>) -> Resul
         .bind(claim.rows())
         .bind(claim.bytes())
         .bind(milliseconds(LEASE))
-        .bind(claim.ours())
+        .bind(json(&claim.except))
+        .bind(claim.is_larger_allowed)
         .fetch_all(connection)
         .await?;
     Ok(rows.into_iter().map(Row::from).collect())
@@ -140,8 +141,9 @@ pub(crate) async fn prune(pool: &SqlitePool, age: Duration) -> Result<u64, sqlx:
         now!(),
         " - $1 order by published_at limit $2)"
     );
-    let done = sqlx::query(PRUNE).bind(milliseconds(age)).bind(PRUNED).execute(pool).await?;
-    Ok(done.rows_affected())
+    let prune =
+        async |tx: &mut SqliteConnection| sqlx::query(PRUNE).bind(milliseconds(age)).bind(PRUNED).execute(tx).await;
+    write(pool, prune).await.map(|done| done.rows_affected())
 }
 
 /// A JSON array of ids, because SQLite cannot bind an array but can read JSON.

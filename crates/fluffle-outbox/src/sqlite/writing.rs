@@ -64,12 +64,16 @@ impl Drop for Impatient {
             Ok(runtime) => {
                 let patience = self.patience;
                 runtime.spawn(async move {
+                    // There is a transaction if this was dropped between its begin and the answer. If there is none,
+                    // SQLite says so.
+                    let _ = sqlx::query("rollback").execute(&mut *connection).await;
                     if set_patience(&mut connection, patience).await.is_err() {
                         connection.close_on_drop();
                     }
                 });
             }
-            Err(_) => connection.close_on_drop(),
+            // Closed by this thread. To give it back to its pool would need a runtime.
+            Err(_) => drop(connection.detach()),
         }
     }
 }

@@ -164,19 +164,22 @@ impl Database {
         .await;
     }
 
-    /// Has the table `most` record, in `n`, how many rows are claimed after each claim.
-    pub async fn record_the_most_claimed(&self) {
-        const COUNT: &str = "insert into most select count(*) from fluffle_outbox where claimed_by is not null;";
+    /// Has the table `claims` record each claim of a row: its id, the relay, and how many rows are claimed then.
+    pub async fn record_claims(&self) {
+        const RECORD: &str = "insert into claims select new.id, new.claimed_by, count(*) from fluffle_outbox
+                              where claimed_by is not null;";
         let trigger = match self {
             Self::Postgres { .. } => format!(
-                "create function record() returns trigger language plpgsql as $$ begin {COUNT} return null; end $$;
-                 create trigger record after update on fluffle_outbox for each statement execute function record();"
+                "create function record() returns trigger language plpgsql as $$ begin {RECORD} return null; end $$;
+                 create trigger record after update on fluffle_outbox for each row when (new.claimed_by is not null)
+                     execute function record();"
             ),
-            Self::Sqlite { .. } => {
-                format!("create trigger record after update on fluffle_outbox begin {COUNT} end")
-            }
+            Self::Sqlite { .. } => format!(
+                "create trigger record after update on fluffle_outbox when new.claimed_by is not null
+                 begin {RECORD} end"
+            ),
         };
-        self.execute("create table most (n bigint)").await;
+        self.execute("create table claims (id bigint, relay text, in_hand bigint)").await;
         self.execute(&trigger).await;
     }
 
