@@ -22,7 +22,7 @@ pub(crate) fn dependencies() -> Result<(), Failure> {
     lower.env("RUSTC_BOOTSTRAP", "1");
     step::run("choosing the lowest versions of direct dependencies", &mut lower)?;
     let mut check = cargo();
-    check.args(["check", "--quiet", "--locked", "--all-features"]).current_dir(copy.path());
+    check.args(["check", "--quiet", "--keep-going", "--locked", "--all-features"]).current_dir(copy.path());
     check.args(packages.iter().flat_map(|package| ["--package", &package.name]));
     check.arg("--target-dir").arg(Path::new(text(&metadata, "target_directory")?).join("minimal-versions"));
     step::run("building the packages with them", &mut check)?;
