@@ -1,8 +1,11 @@
 //! Development commands of the project. `cargo xtask help` lists them.
 
+mod api;
 mod book;
 mod broker;
 mod interop;
+mod lowest;
+mod packages;
 mod rabbitmq4;
 mod release;
 mod step;
@@ -25,6 +28,12 @@ Commands:
   ci                   Check the format, run clippy and rustdoc with warnings denied, then `test`.
   features             Build the framework for services with one feature and with none, warnings denied.
                        Takes some minutes, so it is no part of `ci`.
+  minimal-versions     Build the packages for crates.io with the lowest versions of dependencies that their
+                       manifests allow. Takes some minutes, so it is no part of `ci`.
+  msrv                 Build the packages for crates.io with the lowest Rust that they name, which is
+                       installed with rustup. Takes some minutes, so it is no part of `ci`.
+  api [--bless]        Compare the public items of the libraries with their listings in docs/api. --bless
+                       writes the listings anew.
   quakes [ARGS]        Run the flagship example; `--crash-every 50` makes it harder.
   example NAME [ARGS]  Run any example, e.g. `01_hello`, or `shop`, a service with HTTP.
                        Without NAME: list them.
@@ -80,6 +89,9 @@ fn run(command: &str, arguments: &[String]) -> Result<(), Failure> {
         "test" => suite::test(arguments),
         "ci" => suite::ci(),
         "features" => suite::features(),
+        "minimal-versions" => lowest::dependencies(),
+        "msrv" => lowest::rust(),
+        "api" => api::run(arguments),
         "rabbitmq4" => rabbitmq4::install(arguments),
         "quakes" => example("quakes", arguments),
         "torture" => torture(arguments),

@@ -8,19 +8,16 @@ use std::{
 
 use serde_json::Value;
 
-use crate::step::{self, Failure, cargo, timed};
+use crate::{
+    packages::{self, Package, published, text},
+    step::{self, Failure, cargo, timed},
+};
 
 const USAGE: &str = "`cargo xtask release --dry-run [--allow-dirty]` makes the packages and tries them. It publishes \
                      nothing: docs/RELEASING.md says how that is done";
 
 /// The name of the service that is made from the packages.
 const SERVICE: &str = "first-service";
-
-/// One package for crates.io.
-struct Package {
-    name: String,
-    version: String,
-}
 
 /// Checks that all packages can be published, and that a service which has them alone passes its test.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
@@ -30,7 +27,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     }
     let is_dirty_allowed = arguments.iter().any(|argument| argument == "--allow-dirty");
 
-    let metadata = metadata(Path::new("."), &["--no-deps"])?;
+    let metadata = packages::metadata(Path::new("."), &["--no-deps"])?;
     let packages = published(&metadata)?;
     // Its own target folder: the packages are built as a user builds them, with the default features of each.
     let target = Path::new(text(&metadata, "target_directory")?).join("release-dry-run");
@@ -55,7 +52,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         step::run(what, test.arg("test").arg("--target-dir").arg(&target).current_dir(&service))
     };
     test("testing a service that has the packages alone")?;
-    only_packages(&metadata_of(&service)?, elsewhere.path())?;
+    only_packages(&packages::metadata(&service, &[])?, elsewhere.path())?;
     change(&service.join("Cargo.toml"), with_one_feature)?;
     test("testing the same service with one feature of the framework")?;
     eprintln!("==> {} packages can be published", packages.len());
@@ -85,19 +82,9 @@ fn folders_in(folder: &Path) -> Vec<PathBuf> {
     fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
-/// The packages of the workspace that do not say `publish = false`.
-fn published(metadata: &Value) -> Result<Vec<Package>, Failure> {
-    let all = metadata["packages"].as_array().into_iter().flatten();
-    let ours = all.filter(|package| package["publish"].as_array().is_none_or(|registries| !registries.is_empty()));
-    ours.map(|package| {
-        Ok(Package { name: text(package, "name")?.to_owned(), version: text(package, "version")?.to_owned() })
-    })
-    .collect()
-}
-
 /// Unpacks one package to `crates/NAME`, the place in which `fluffle new --in-tree` looks for it.
 fn unpack(package: &Package, target: &Path, elsewhere: &Path) -> Result<PathBuf, Failure> {
-    let Package { name, version } = package;
+    let Package { name, version, .. } = package;
     let file = target.join(format!("package/{name}-{version}.crate"));
     let crates = elsewhere.join("crates");
     fs::create_dir_all(&crates).map_err(|error| Failure(format!("{}: {error}", crates.display())))?;
@@ -174,45 +161,17 @@ fn only_packages(metadata: &Value, folder: &Path) -> Result<(), Failure> {
     if seen < 2 { Err(Failure("the service used none of the packages".to_owned())) } else { Ok(()) }
 }
 
-fn metadata_of(service: &Path) -> Result<Value, Failure> {
-    metadata(service, &[])
-}
-
-/// What Cargo says of the packages of a folder.
-fn metadata(folder: &Path, arguments: &[&str]) -> Result<Value, Failure> {
-    let mut command = cargo();
-    command.args(["metadata", "--format-version", "1"]).args(arguments).current_dir(folder);
-    let output = command.output().map_err(|error| Failure(format!("cannot start cargo: {error}")))?;
-    if !output.status.success() {
-        return Err(Failure(format!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr))));
-    }
-    serde_json::from_slice(&output.stdout).map_err(|error| Failure(format!("cargo metadata: {error}")))
-}
-
-fn text<'a>(value: &'a Value, key: &str) -> Result<&'a str, Failure> {
-    value[key].as_str().ok_or_else(|| Failure(format!("cargo metadata names no {key}")))
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::{Path, PathBuf};
 
     use serde_json::json;
 
-    use super::{Package, on_versions, only_packages, published, with_one_feature};
+    use super::{Package, on_versions, only_packages, with_one_feature};
 
     fn fluffle() -> Package {
-        Package { name: "fluffle".into(), version: "0.1.0".into() }
-    }
-
-    #[test]
-    fn what_is_private_is_no_package() {
-        let packages = json!([
-            { "name": "fluffle", "version": "0.1.0", "publish": null },
-            { "name": "protos", "version": "0.1.0", "publish": [] },
-        ]);
-        let found = published(&json!({ "packages": packages })).unwrap();
-        assert_eq!(found.iter().map(|package| package.name.as_str()).collect::<Vec<_>>(), ["fluffle"]);
+        let (name, version, rust_version) = ("fluffle".into(), "0.1.0".into(), "1.89".into());
+        Package { name, version, rust_version, is_library: true }
     }
 
     #[test]

@@ -25,11 +25,22 @@ const ONCE: [&str; 10] = [
     "service::testing",
 ];
 
-/// Features of `fluffle` that services have alone, or not at all. In the build of the whole workspace all are on, so
-/// nothing there notices code that needs a feature and does not say so.
-const FEATURES: [&str; 6] = ["", "embedded", "json", "store", "telemetry", "traces"];
+/// Features that services have alone, or not at all. In the build of the whole workspace all are on, so nothing there
+/// notices code that needs a feature and does not say so.
+const FEATURES: [&str; 10] = [
+    "",
+    "fluffle/embedded",
+    "fluffle/json",
+    "fluffle/store",
+    "fluffle/telemetry",
+    "fluffle/traces",
+    "fluffle-outbox/postgres",
+    "fluffle-outbox/sqlite",
+    "fluffle-telemetry/metrics-facade",
+    "fluffle-telemetry/otlp",
+];
 
-/// The crates that these features change.
+/// The crates that these features change. The outbox is built with its own features only, because it needs one.
 const OF_SERVICES: [&str; 5] = ["fluffle", "fluffle-amqp", "fluffle-store", "fluffle-telemetry", "fluffle-wire"];
 
 /// Checks format, lints and documentation, and runs the tests.
@@ -77,7 +88,8 @@ pub(crate) fn features() -> Result<(), Failure> {
         clippy.args(["clippy", "--quiet", "--no-default-features"]);
         clippy.args(OF_SERVICES.iter().flat_map(|package| ["--package", package]));
         if !feature.is_empty() {
-            clippy.args(["--features", &format!("fluffle/{feature}")]);
+            let of = feature.split_once('/').map_or("fluffle", |(package, _)| package);
+            clippy.args(["--package", of, "--features", feature]);
         }
         step::run(&format!("building for services with {what}"), clippy.args(["--", "-D", "warnings"]))?;
     }
