@@ -44,8 +44,9 @@
 //! - **A transaction is committed:** its messages are published at least once, each under the id with which it was
 //!   prepared.
 //! - **A message is published twice** if the broker has it but the table does not say so: the process, its machine or
-//!   the database ended between confirm and mark, or a confirm did not come within 30 s and the message was published
-//!   again. Using several relays causes no duplicates, because each row is claimed by one of them.
+//!   the database ended between publish and mark, or a confirm did not come within 30 s (8 s at shutdown) and the
+//!   message was published again. Using several relays causes no duplicates while the database answers within seconds,
+//!   because each row is claimed by one of them.
 //! - **The broker refuses a message for good** (no such exchange, no queue took it, not permitted): it is tried again
 //!   after 1, 5, 25 and 125 s, then *parked* with its error ([`Relay::retry`]). The other messages are published
 //!   meanwhile.
@@ -56,8 +57,9 @@
 //! **Order.** With one relay, messages reach the broker in the order of their rows' ids. This is the order of `enqueue`
 //! within a transaction, and of transactions that ran one after the other. If transactions ran at the same time, the
 //! messages of each are in order, but there is no order between the transactions. A message that failed is overtaken by
-//! those that did not. With several relays, each publishes its own batches in order, concurrently with the others. If a
-//! process dies, the rows that it had claimed are published after their lease, up to a minute late.
+//! those that did not. While the broker is away, nothing is claimed beside what is under way, so the order stays. With
+//! several relays, each publishes its own batches in order, concurrently with the others. If a process dies, the rows
+//! that it had claimed are published after their lease, up to a minute late.
 //!
 //! # The tables
 //!

@@ -35,8 +35,8 @@ fn backoff() -> Backoff {
 /// `App::supervise`.
 ///
 /// The relay claims the oldest rows that are due and publishes them through its forwarder, in order. While the broker
-/// works on them, it marks those that have their result and claims the next ones, half of what it may have in hand at a
-/// time. If there is nothing to claim, it sleeps until it is [woken](Self::waker), or for the poll interval. The
+/// accepts messages, it marks those that have their result and claims others, at most half of [`batch`](Self::batch) at
+/// a time. If there is nothing to claim, it sleeps until it is [woken](Self::waker), or for the poll interval. The
 /// [crate's page](crate) says what it guarantees.
 ///
 /// | setting | default |
@@ -55,9 +55,9 @@ fn backoff() -> Backoff {
 /// A row is marked with the next claim after its confirm, at the latest when nothing else is under way. A confirm takes
 /// 30 s at most.
 ///
-/// When the service shuts down, the relay claims no more rows, waits up to 8 s for the confirms, and gives
-/// the other rows back to the table. With a shorter `App::drain_within`, or if the handlers took most of it, there may
-/// be no time for that: those rows then wait until their lease ends.
+/// When the service shuts down, the relay claims no more rows, marks those that are confirmed, waits up to 8 s for the
+/// other confirms, and gives the rest back to the table. With a shorter `App::drain_within`, or if the handlers took
+/// most of it, there may be no time for that: those rows then wait until their lease ends, and are published again.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -115,7 +115,7 @@ impl Relay {
         self
     }
 
-    /// The most bytes in hand. A message of more than half of it is sent alone.
+    /// The most bytes in hand. A message of more than half of it is published when nothing else is in hand.
     pub fn batch_bytes(mut self, bytes: u64) -> Self {
         self.shared.limits.bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         self
