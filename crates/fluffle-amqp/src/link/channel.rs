@@ -18,7 +18,7 @@ use actix::{
 };
 use fluffle_supervise::{ActorSpec, Backoff, ExitError, SupervisedAddr, SupervisedContext};
 use lapin::options::{BasicQosOptions, ConfirmSelectOptions};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use crate::{
     base::{events::ChannelEvent, frame::FrameMax, observer::Listeners},
@@ -27,14 +27,12 @@ use crate::{
         class::{Class, ClientError, Operation, classify, reply},
         connection::{ConnectionActor, LeaveNode, OpenChannel},
         connection_shared::ConnectionShared,
+        open_channels::Checked,
         outage::{Seat, Traffic},
         socket,
         topology_parts::{Declare, Missing},
     },
 };
-
-/// How often the actor checks the state of its channel even if lapin reports nothing.
-const SELF_CHECK: Duration = Duration::from_millis(500);
 
 /// How long the actor of a closed channel waits for the consumer or publisher to report the cause.
 const GRACE: Duration = Duration::from_millis(200);
@@ -164,13 +162,14 @@ pub(crate) struct ChannelActor {
 struct Up {
     shared: Arc<ChannelShared>,
     end: ChannelEvent,
+    _checked: Checked,
 }
 
 impl Up {
-    fn new(shared: &Arc<ChannelShared>, generation: Generation) -> Self {
+    fn new(shared: &Arc<ChannelShared>, generation: Generation, _checked: Checked) -> Self {
         shared.set_open(true);
         shared.events.tell(&ChannelEvent::Opened { generation });
-        Self { shared: Arc::clone(shared), end: ChannelEvent::Closed }
+        Self { shared: Arc::clone(shared), end: ChannelEvent::Closed, _checked }
     }
 
     fn lost(mut self, code: Option<u16>) {
@@ -336,10 +335,11 @@ impl ChannelActor {
     fn opened(&mut self, channel: lapin::Channel, ctx: &mut Context<Self>) {
         let generation = self.shared.generation.fetch_add(1, Ordering::Relaxed) + 1;
         self.shared.proven.store(false, Ordering::Relaxed);
+        let checked = self.shared.connection.open_channels.add(channel.status().clone());
         let watching = watch(Arc::clone(&self.shared), channel.clone());
         let frame_max = self.shared.connection.frame_max();
         self.open = Some(LeasedChannel { channel, generation, frame_max });
-        self.up = Some(Up::new(&self.shared, generation));
+        self.up = Some(Up::new(&self.shared, generation, checked));
         ctx.spawn(watching.into_actor(self).map(|lost, actor, ctx| {
             // Unless the channel is being closed by this actor.
             if actor.open.is_some() {
@@ -368,8 +368,9 @@ impl ChannelActor {
 async fn watch(shared: Arc<ChannelShared>, channel: lapin::Channel) -> ChannelLost {
     let mut pulse = shared.connection.pulse.subscribe();
     loop {
-        // Check in either case: lapin has reported an error somewhere on the socket, or nothing for a while.
-        let _ = timeout(SELF_CHECK, pulse.changed()).await;
+        // lapin has reported an error somewhere on the socket, or the connection actor has found a closed channel. Fails
+        // never: the connection owns the sender.
+        let _ = pulse.changed().await;
         if !channel.status().connected() && shared.connection.connected() {
             let error = pulse.borrow_and_update().clone();
             let code = error.as_ref().and_then(reply).map(|(code, _)| code);

@@ -14,6 +14,7 @@ pub(crate) mod endpoint;
 pub(crate) mod endpoint_order;
 pub(crate) mod learned;
 mod losses;
+mod open_channels;
 pub(crate) mod outage;
 pub(crate) mod pending_starts;
 pub(crate) mod pool;

@@ -308,3 +308,30 @@ async fn what_the_broker_has_when_a_channel_ends_is_not_published_again() {
         test.close().await;
     }
 }
+
+#[tokio::test]
+async fn nobody_looks_for_confirms_while_nothing_is_on_the_wire_and_a_message_begins_it() {
+    const OFTEN: Duration = Duration::from_millis(10);
+    let test = TestChannel::open().await;
+    let send_queue = SendQueue::new("test".to_owned(), 10, 10, Duration::from_secs(10));
+    let on_channel = OnChannel::new(&send_queue, ConfirmTracker::new(test.channel.clone(), FrameMax::default(), true));
+    on_channel.open();
+    let mut look = tokio::time::interval(OFTEN);
+    assert!(timeout(20 * OFTEN, on_channel.next_look(&mut look)).await.is_err(), "nothing is on the wire");
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let waiting = tokio::spawn(async move {
+        let mut verdicts = Vec::new();
+        loop {
+            // Polled before, so that the message's sender knows whom to wake. Its verdict is not taken.
+            let _ = on_channel.settled(&mut verdicts).now_or_never();
+            on_channel.next_look(&mut look).await;
+            tell.send(()).unwrap();
+        }
+    });
+    tokio::task::yield_now().await;
+    assert!(publish_now(&send_queue, "m").is_ok());
+    timeout(Duration::from_secs(30), told.recv()).await.expect("the task is woken and looks").unwrap();
+    waiting.abort();
+    assert!(waiting.await.is_err());
+    test.close().await;
+}
