@@ -4,6 +4,7 @@ pub(crate) mod bounded;
 pub(crate) mod broker;
 pub(crate) mod broker_settings;
 pub(crate) mod channel;
+mod channel_lost;
 pub(crate) mod class;
 pub(crate) mod connection;
 pub(crate) mod connection_shared;

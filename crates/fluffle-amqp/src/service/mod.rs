@@ -385,15 +385,26 @@ impl Service {
         channel: impl Into<ChildSpec>,
         resident: impl Into<ChildSpec>,
     ) -> Started {
+        let spec = self.channel_spec(shared, closed_by, channel, resident);
+        self.inner.orders.place(slot.place.channels.clone(), spec)
+    }
+
+    /// The specification of a channel and of `resident`, the actor that uses it.
+    fn channel_spec(
+        &self,
+        shared: &Arc<ChannelShared>,
+        closed_by: Step,
+        channel: impl Into<ChildSpec>,
+        resident: impl Into<ChildSpec>,
+    ) -> SupervisorSpec {
         let clock = self.inner.clock.clone();
         self.parts(|parts| remember(&mut parts.channels, shared));
-        let spec = SupervisorSpec::new(shared.name.as_str())
+        SupervisorSpec::new(shared.name.as_str())
             .strategy(Strategy::OneForAll)
             .intensity(Intensity::unlimited())
             .shutdown_within(move || clock.left(closed_by))
             .child(channel)
-            .child(resident);
-        self.inner.orders.place(slot.place.channels.clone(), spec)
+            .child(resident)
     }
 
     /// Starts a task that waits for `abandoned`, then closes the channel `name` and frees its slot.

@@ -5,11 +5,12 @@ use std::{
     sync::{Arc, Weak},
 };
 
+use fluffle_supervise::SupervisorSpec;
+
 use crate::{
     base::drain::Step,
     link::{
         channel::{self, ChannelShared, Mode},
-        pending_starts::Started,
         pool::{ConnectionSlot, Role},
     },
     publish::{self, publisher::Publisher, route::Route, send_queue::SendQueue},
@@ -63,7 +64,8 @@ impl Service {
             if part.opens_when_used {
                 self.open_when_used(publishing);
             } else {
-                let started = self.start_publishing(&publishing);
+                let spec = self.publishing_spec(&publishing);
+                let started = self.inner.orders.place(publishing.slot.place.channels.clone(), spec);
                 let Publishing { send_queue, name, slot, .. } = publishing;
                 self.end_after(async move { send_queue.abandoned().await }, name, slot, started);
             }
@@ -71,12 +73,12 @@ impl Service {
         Ok(())
     }
 
-    /// Requests the start of a publisher's channel and of its actor.
-    fn start_publishing(&self, publishing: &Publishing) -> Started {
+    /// The specification of a publisher's channel and of its actor.
+    fn publishing_spec(&self, publishing: &Publishing) -> SupervisorSpec {
         let Publishing { send_queue, shared, slot, confirms, .. } = publishing;
         let channel = channel::spec(shared, &slot.place.connection).on(self.io());
         let actor = publish::actor::spec(send_queue, shared, &channel.addr(), *confirms, &self.inner.clock);
-        self.add_channel(shared, slot, Step::PublisherChannels, channel, actor.on(self.io()))
+        self.channel_spec(shared, Step::PublisherChannels, channel, actor.on(self.io()))
     }
 
     /// Starts a task that requests the start of a publisher when the first message waits for it. Until then the
@@ -92,7 +94,9 @@ impl Service {
                 () = &mut abandoned => return,
             }
             let Some(inner) = service.upgrade() else { return };
-            let started = Service { inner }.start_publishing(&publishing);
+            let (supervisor, orders) = (publishing.slot.place.channels.clone(), inner.orders.clone());
+            publishing.shared.counts_as_open();
+            let started = orders.place_uncounted(supervisor, Service { inner }.publishing_spec(&publishing));
             abandoned.await;
             take_down(&publishing.name, &publishing.slot, started).await;
         });

@@ -14,9 +14,9 @@ impl<T, R> Consume<T, R> {
     }
 
     /// Runs all instances on the thread of this name, together with the handlers of all other consumers of this service
-    /// that name it: for many queues that rarely have a message. A thread with its runtime costs about 40 KiB and three
-    /// file descriptors, so a thousand consumers without this setting need more files than most systems allow a process
-    /// by default. Replaces [`blocking`](Self::blocking) and [`on_io`](Self::on_io).
+    /// that name it: for many queues that rarely have a message. Each thread costs memory and four file descriptors, so
+    /// without this setting a process that may open 1,024 files, as many systems have it, starts no more than about 250
+    /// consumers. Replaces [`blocking`](Self::blocking) and [`on_io`](Self::on_io).
     ///
     /// A handler that blocks this thread delays the consumers that share it, and [`Service::health`] names all of them.
     /// Connections, publishers and all other consumers go on. What must not wait for one another gets different names.
