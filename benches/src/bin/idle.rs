@@ -1,7 +1,8 @@
 //! What consumers cost that have nothing to do, how long they take to start, and how they come back together.
 //!
 //! `cargo run --release -p benches --bin idle`, on a private node of RabbitMQ. Each consumer has a queue of its own and
-//! the default settings; with `--shared`, all of them have one thread for their handlers. Memory and processor time are those of this process.
+//! the default settings; with `--shared`, all of them have one thread for their handlers. Memory and processor time are
+//! those of this process.
 
 use std::{
     error::Error,

@@ -362,8 +362,8 @@ impl ChannelActor {
 async fn watch(shared: Arc<ChannelShared>, channel: lapin::Channel) -> ChannelLost {
     let mut pulse = shared.connection.pulse.subscribe();
     loop {
-        // lapin has reported an error somewhere on the socket, or the connection's actor has found a closed channel. Never
-        // fails, because the connection owns the sender.
+        // lapin has reported an error somewhere on the socket, or the connection's actor has found a closed channel.
+        // Never fails, because the connection owns the sender.
         let _ = pulse.changed().await;
         if !channel.status().connected() && shared.connection.connected() {
             let error = pulse.borrow_and_update().clone();

@@ -121,8 +121,8 @@ impl ServiceThreads {
     }
 }
 
-/// The threads of one consumer's handlers, or the one that several consumers share. When this value is dropped, each thread ends as soon as the code that it
-/// runs yields.
+/// The threads of one consumer's handlers, or the one that several consumers share. When this value is dropped, each
+/// thread ends as soon as the code that it runs yields.
 pub(crate) struct HandlerThreads(Vec<HandlerThread>);
 
 struct HandlerThread {

@@ -50,7 +50,8 @@ pub(crate) const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// | [`rate_limit`](Consume::rate_limit) | none | how fast handlers are given deliveries |
 /// | [`circuit_breaker`](Consume::circuit_breaker) | none | stops while something that handlers need is down |
 /// | [`kill_switch`](Consume::kill_switch) | none | stops when too many messages end as dead letters |
-/// | [`on_io`](Consume::on_io), [`on_thread`](Consume::on_thread), [`blocking`](Consume::blocking) | no | which threads run the handlers |
+/// | [`on_io`](Consume::on_io), [`blocking`](Consume::blocking) | no | which threads run the handlers |
+/// | [`on_thread`](Consume::on_thread) | no | a thread that several consumers share |
 /// | [`middleware`](Consume::middleware) | the service's | runs around each call of a handler |
 /// | [`dead_letter_queue`](Consume::dead_letter_queue) | `<queue>.dead` | declared for you |
 ///
