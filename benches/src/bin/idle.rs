@@ -1,7 +1,8 @@
 //! What consumers cost that have nothing to do, how long they take to start, and how they come back together.
 //!
 //! `cargo run --release -p benches --bin idle`, on a private node of RabbitMQ. Each consumer has a queue of its own and
-//! the default settings. Memory and processor time are those of this process.
+//! the default settings; with `--shared`, all of them have one thread for their handlers. Memory and processor time are
+//! those of this process.
 
 use std::{
     error::Error,
@@ -27,6 +28,10 @@ struct Arguments {
     /// How long their processor time is measured, in seconds
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     seconds: u32,
+
+    /// Whether their handlers share one thread (`Consume::on_thread`)
+    #[arg(long)]
+    shared: bool,
 }
 
 /// The longest that a start or a reconnect may take.
@@ -55,18 +60,18 @@ impl Handler<Delivery<String>> for Idle {
 
 #[actix::main]
 async fn main() -> Result<(), Failure> {
-    let Arguments { consumers, seconds } = Arguments::parse();
+    let Arguments { consumers, seconds, shared } = Arguments::parse();
     let node = Arc::new(RabbitMq::start()?);
 
-    let (service, _) = start(&node, 1).await?;
+    let (service, _) = start(&node, 1, shared).await?;
     sleep(REST).await;
     let one = Rest::now()?;
     service.shutdown().await?;
 
-    let (service, first) = start(&node, consumers).await?;
+    let (service, first) = start(&node, consumers, shared).await?;
     println!("start of {consumers} consumers, which declares their queues: {first:.2?}");
     service.shutdown().await?;
-    let (service, again) = start(&node, consumers).await?;
+    let (service, again) = start(&node, consumers, shared).await?;
     println!("start of {consumers} consumers, whose queues are there:      {again:.2?}");
 
     sleep(REST).await;
@@ -96,11 +101,15 @@ async fn main() -> Result<(), Failure> {
 }
 
 /// Starts a service with so many consumers, and says how long that took.
-async fn start(node: &RabbitMq, consumers: u32) -> Result<(Service, Duration), Failure> {
+async fn start(node: &RabbitMq, consumers: u32, shared: bool) -> Result<(Service, Duration), Failure> {
     let names: Vec<String> = (0..consumers).map(|number| format!("idle.{number}")).collect();
     let topology = names.iter().fold(Topology::new(), |topology, name| topology.queue(Queue::classic(name)));
     let app = App::new(Broker::new(&node.url())?).topology(topology);
-    let app = names.iter().fold(app, |app, name| app.consume(Consume::<String>::queue(name), || Idle));
+    let consume = |name: &String| match Consume::<String>::queue(name) {
+        consume if shared => consume.on_thread("idle"),
+        consume => consume,
+    };
+    let app = names.iter().fold(app, |app, name| app.consume(consume(name), || Idle));
     let began = Instant::now();
     let service = app.start().await?;
     timeout(PATIENCE, service.ready()).await.map_err(|_| "the consumers did not start")??;

@@ -18,23 +18,22 @@ use actix::{
 };
 use fluffle_supervise::{ActorSpec, Backoff, ExitError, SupervisedAddr, SupervisedContext};
 use lapin::options::{BasicQosOptions, ConfirmSelectOptions};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use crate::{
     base::{events::ChannelEvent, frame::FrameMax, observer::Listeners},
     link::{
         bounded::{OPERATION_TIMEOUT, OperationError, bounded},
+        channel_lost::{ChannelLost, code_of, lost},
         class::{Class, ClientError, Operation, classify, reply},
         connection::{ConnectionActor, LeaveNode, OpenChannel},
         connection_shared::ConnectionShared,
+        open_channels::Checked,
         outage::{Seat, Traffic},
         socket,
         topology_parts::{Declare, Missing},
     },
 };
-
-/// How often the actor checks the state of its channel even if lapin reports nothing.
-const SELF_CHECK: Duration = Duration::from_millis(500);
 
 /// How long the actor of a closed channel waits for the consumer or publisher to report the cause.
 const GRACE: Duration = Duration::from_millis(200);
@@ -85,8 +84,20 @@ impl ChannelShared {
     }
 
     fn set_open(&self, is_open: bool) {
-        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = (is_open, Instant::now());
+        self.note_open(is_open);
         self.seat.set_in_use(is_open && self.seat.has_no_traffic());
+    }
+
+    /// The service is ready before the channel is open, unless an attempt to open it fails.
+    pub(crate) fn counts_as_open(&self) {
+        self.note_open(true);
+    }
+
+    fn note_open(&self, is_open: bool) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.0 != is_open {
+            *open = (is_open, Instant::now());
+        }
     }
 
     /// The publisher or consumer has begun to work on the channel.
@@ -164,13 +175,14 @@ pub(crate) struct ChannelActor {
 struct Up {
     shared: Arc<ChannelShared>,
     end: ChannelEvent,
+    _checked: Checked,
 }
 
 impl Up {
-    fn new(shared: &Arc<ChannelShared>, generation: Generation) -> Self {
+    fn new(shared: &Arc<ChannelShared>, generation: Generation, _checked: Checked) -> Self {
         shared.set_open(true);
         shared.events.tell(&ChannelEvent::Opened { generation });
-        Self { shared: Arc::clone(shared), end: ChannelEvent::Closed }
+        Self { shared: Arc::clone(shared), end: ChannelEvent::Closed, _checked }
     }
 
     fn lost(mut self, code: Option<u16>) {
@@ -227,7 +239,10 @@ impl Actor for ChannelActor {
         let opening = open(Arc::clone(&self.shared), self.connection.clone());
         ctx.spawn(opening.into_actor(self).map(|opened, actor, ctx| match opened {
             Ok(channel) => actor.opened(channel, ctx),
-            Err(error) => ctx.fail(error),
+            Err(error) => {
+                actor.shared.note_open(false);
+                ctx.fail(error);
+            }
         }));
     }
 
@@ -286,7 +301,8 @@ async fn open(
         }
         Err(OperationError::Failed(error)) => Err(ExitError::transient(ClientError(error))),
         Err(OperationError::Unanswered(_)) => {
-            Err(ExitError::transient(lost(&shared, "the broker did not answer its opening in time")))
+            let (name, connection) = (&shared.name, &shared.connection.name);
+            Err(ExitError::transient(lost(name, connection, "the broker did not answer its opening in time", None)))
         }
     }
 }
@@ -309,37 +325,15 @@ where
 #[error("the connection actor did not answer: {0}")]
 struct Unreachable(String);
 
-/// The broker closed the channel, or the channel did not open.
-#[derive(Debug, thiserror::Error)]
-#[error("channel {channel} on {connection} was lost: {cause}")]
-pub(crate) struct ChannelLost {
-    channel: String,
-    connection: String,
-    cause: String,
-    /// AMQP's reply code, if the broker gave one.
-    code: Option<u16>,
-}
-
-fn lost(shared: &ChannelShared, cause: &str) -> ChannelLost {
-    let (channel, connection) = (shared.name.clone(), shared.connection.name.clone());
-    ChannelLost { channel, connection, cause: cause.to_owned(), code: None }
-}
-
-/// The reply code with which the broker closed a channel, if the error has one.
-fn code_of(error: &ExitError) -> Option<u16> {
-    let error = error.error();
-    let client = error.downcast_ref::<ClientError>().and_then(|ClientError(error)| reply(error));
-    client.map(|(code, _)| code).or_else(|| error.downcast_ref::<ChannelLost>()?.code)
-}
-
 impl ChannelActor {
     fn opened(&mut self, channel: lapin::Channel, ctx: &mut Context<Self>) {
         let generation = self.shared.generation.fetch_add(1, Ordering::Relaxed) + 1;
         self.shared.proven.store(false, Ordering::Relaxed);
+        let checked = self.shared.connection.open_channels.add(channel.status().clone());
         let watching = watch(Arc::clone(&self.shared), channel.clone());
         let frame_max = self.shared.connection.frame_max();
         self.open = Some(LeasedChannel { channel, generation, frame_max });
-        self.up = Some(Up::new(&self.shared, generation));
+        self.up = Some(Up::new(&self.shared, generation, checked));
         ctx.spawn(watching.into_actor(self).map(|lost, actor, ctx| {
             // Unless the channel is being closed by this actor.
             if actor.open.is_some() {
@@ -368,15 +362,17 @@ impl ChannelActor {
 async fn watch(shared: Arc<ChannelShared>, channel: lapin::Channel) -> ChannelLost {
     let mut pulse = shared.connection.pulse.subscribe();
     loop {
-        // Check in either case: lapin has reported an error somewhere on the socket, or nothing for a while.
-        let _ = timeout(SELF_CHECK, pulse.changed()).await;
+        // lapin has reported an error somewhere on the socket, or the connection's actor has found a closed channel.
+        // Never fails, because the connection owns the sender.
+        let _ = pulse.changed().await;
         if !channel.status().connected() && shared.connection.connected() {
             let error = pulse.borrow_and_update().clone();
             let code = error.as_ref().and_then(reply).map(|(code, _)| code);
             let cause = error.map(|error| ClientError(error).to_string());
             // Wait, because the consumer or publisher knows better which operation was refused: see `Broken`.
             sleep(GRACE).await;
-            return ChannelLost { code, ..lost(&shared, cause.as_deref().unwrap_or("the broker closed it")) };
+            let cause = cause.as_deref().unwrap_or("the broker closed it");
+            return lost(&shared.name, &shared.connection.name, cause, code);
         }
     }
 }

@@ -32,6 +32,10 @@ use crate::{
 /// How often the actor checks the state of its connection even if lapin reports nothing.
 const SELF_CHECK: Duration = Duration::from_secs(1);
 
+/// How often the actor checks the states of the channels on it even if lapin reports nothing. One check for all of them
+/// is cheaper than a timer for each: most of a thousand channels are at rest.
+const CHANNELS_CHECK: Duration = Duration::from_millis(500);
+
 /// One incarnation of a connection; it owns the lapin connection.
 pub(crate) struct ConnectionActor {
     shared: Arc<ConnectionShared>,
@@ -171,6 +175,12 @@ impl ConnectionActor {
             actor.check(None, ctx);
             actor.shared.outage.look();
             actor.declare_again(ctx);
+        });
+        ctx.run_interval(CHANNELS_CHECK, |actor, _| {
+            if actor.shared.open_channels.has_closed() {
+                // The watchers of all channels look at their own.
+                actor.shared.pulse.send_modify(|_| {});
+            }
         });
         ctx.ready();
     }

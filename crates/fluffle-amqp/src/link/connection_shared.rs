@@ -15,7 +15,8 @@ use crate::{
     },
     link::{
         broker::Broker, declarations::Declarations, endpoint_order::Turn, learned::Learned, losses::Losses,
-        outage::Outage, standing::Standing, too_many_channels::TooManyChannels, topology_store::TopologyStore,
+        open_channels::OpenChannels, outage::Outage, standing::Standing, too_many_channels::TooManyChannels,
+        topology_store::TopologyStore,
     },
 };
 
@@ -38,6 +39,7 @@ pub(crate) struct ConnectionShared {
     pub(super) connects: AtomicU64,
     pub(super) losses: Losses,
     pub(super) declarations: Declarations,
+    pub(super) open_channels: OpenChannels,
     /// How many times lapin's parser could not read the incoming bytes.
     pub(crate) deaths_in_parser: watch::Sender<u32>,
 }
@@ -67,6 +69,7 @@ impl ConnectionShared {
             connects: AtomicU64::new(0),
             losses: Losses::default(),
             declarations: Declarations::default(),
+            open_channels: OpenChannels::default(),
             deaths_in_parser: watch::Sender::new(0),
         })
     }

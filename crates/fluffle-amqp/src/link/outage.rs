@@ -228,6 +228,9 @@ impl Outage {
 
     /// Called now and then while the connection is up: tells that it is back, once its channels are in use again.
     pub(crate) fn look(&self) {
+        if !self.is_going_on() {
+            return;
+        }
         let all_in_use = self.seats().iter().all(|seat| seat.in_use.load(Ordering::Relaxed));
         let is_late = lock(&self.story).up.is_some_and(|up| up.elapsed() >= LONGEST_RETURN);
         if all_in_use || is_late {

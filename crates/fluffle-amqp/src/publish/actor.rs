@@ -250,7 +250,7 @@ async fn run(
             // A journal tells nobody when its last record goes.
             () = sleep(LOOK), if drain_asked && send_queue.journal.is_some() => {}
             // Without confirms a message waits for its socket only, and would leave even if its channel were given up.
-            _ = look.tick(), if confirms_on => {
+            () = on_channel.next_look(&mut look), if confirms_on => {
                 if blocked.borrow().is_some() {
                     overdue.pause();
                     continue;

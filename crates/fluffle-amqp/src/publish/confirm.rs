@@ -194,6 +194,11 @@ impl ConfirmTracker {
         }
     }
 
+    /// Wakes the task that waits for verdicts.
+    pub(crate) fn wake(&self) {
+        self.waker.wake_by_ref();
+    }
+
     fn writing(&mut self, message: &Arc<Prepared>) -> Writing {
         let (channel, message) = (Arc::clone(&self.channel), Arc::clone(message));
         let writing = async move {

@@ -210,15 +210,20 @@ impl Service {
         F: Fn() -> A + Send + Sync + 'static,
     {
         let instances = consume.handlers();
-        // The threads are not shared with other consumers.
-        let threads = match consume.threads {
+        // The threads are not shared with other consumers, unless it is one with a name.
+        let threads = match &consume.threads {
             Threads::Shared | Threads::Io => instances.min(cores()),
             Threads::Own => instances,
+            Threads::Named(_) => 1,
         };
         let apart = HandlerSpecs::new(name, consume, feeder, factory);
         let supervisor = SupervisorSpec::new(name).strategy(Strategy::OneForOne).intensity(consume.handler_intensity);
         if consume.threads != Threads::Io {
-            let arbiters = self.inner.threads.handlers(threads).map_err(ServiceError::Thread)?;
+            let arbiters = match &consume.threads {
+                Threads::Named(name) => self.inner.threads.named(name),
+                _ => self.inner.threads.handlers(threads),
+            };
+            let arbiters = arbiters.map_err(ServiceError::Thread)?;
             let each = (0..instances).zip(arbiters.iter().cycle().cloned());
             self.start_handlers(each.fold(supervisor, |spec, one| spec.child(apart.spec(one.0, one.1)))).await?;
             return Ok(Arc::new(HandlerPlace::on(arbiters)));

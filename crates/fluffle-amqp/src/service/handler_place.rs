@@ -1,7 +1,7 @@
 //! Where the handlers of one consumer run: on threads of their own, or on the `io` thread until one of them blocks it.
 
 use std::{
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -11,7 +11,7 @@ use crate::service::threads::HandlerThreads;
 #[derive(Default)]
 pub(crate) struct HandlerPlace {
     /// Unset while they run on `io`.
-    threads: OnceLock<HandlerThreads>,
+    threads: OnceLock<Arc<HandlerThreads>>,
     blocked_io: OnceLock<BlockedIo>,
 }
 
@@ -27,17 +27,17 @@ pub struct BlockedIo {
 }
 
 impl HandlerPlace {
-    pub(super) fn on(threads: HandlerThreads) -> Self {
+    pub(super) fn on(threads: Arc<HandlerThreads>) -> Self {
         Self { threads: threads.into(), blocked_io: OnceLock::new() }
     }
 
     /// How late each of the consumer's own threads is.
     pub(super) fn lags(&self) -> impl Iterator<Item = Duration> {
-        self.threads.get().into_iter().flat_map(HandlerThreads::lags)
+        self.threads.get().into_iter().flat_map(|threads| threads.lags())
     }
 
     /// The handlers leave `io` for `threads`, because one of them blocked it for so long. The first call counts.
-    pub(super) fn leave_io(&self, took: Duration, threads: HandlerThreads) {
+    pub(super) fn leave_io(&self, took: Duration, threads: Arc<HandlerThreads>) {
         let _ = self.blocked_io.set(BlockedIo { at: Instant::now(), took });
         let _ = self.threads.set(threads);
     }

@@ -114,7 +114,8 @@ impl Service {
     /// *Ready* says that the service does all of its work:
     ///
     /// - Every connection is up, so the topology is declared.
-    /// - Every publisher and requester has its channel open.
+    /// - Every publisher and requester has its channel open. That for a consumer's copies is opened when there is one,
+    ///   and counts as open until that fails.
     /// - Every consumer is subscribed and has a handler actor that runs. A consumer that the application has
     ///   [paused](Self::pause_consumer), or whose circuit breaker is open, has a note: neither is a fault of this
     ///   process.

@@ -58,7 +58,7 @@ impl Service {
 impl<F: Fn(usize, ArbiterHandle) -> ChildSpec> OnIoHandlers<F> {
     /// Moves the handlers. They take nothing more on `io`, finish what they have begun there, and end; then they are
     /// made anew on `threads`. What waits for a handler waits for that.
-    async fn leave(self, took: Duration, on_io: &OnIo, threads: HandlerThreads) {
+    async fn leave(self, took: Duration, on_io: &OnIo, threads: Arc<HandlerThreads>) {
         tracing::warn!(
             consumer = %self.consumer, ?took, limit = ?LONGEST_STEP, threads = self.threads,
             "a handler blocked the thread where deliveries arrive, which its consumer promised not to do \

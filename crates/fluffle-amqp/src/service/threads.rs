@@ -11,8 +11,9 @@
 //!   [`System::current`] stops only this system. Then the service ends, and `io` still runs and closes the connections.
 
 use std::{
+    collections::HashMap,
     io,
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{Arc, Mutex, PoisonError, Weak, mpsc},
     thread,
     time::Duration,
 };
@@ -32,6 +33,8 @@ pub(crate) struct ServiceThreads {
     probes: [Probe; 2],
     /// Watches handlers on `io`, once there are some.
     io_watch: Mutex<Option<IoWatch>>,
+    /// The threads that consumers share, by their names, for as long as one of these consumers is there.
+    named: Mutex<HashMap<String, Weak<HandlerThreads>>>,
 }
 
 impl ServiceThreads {
@@ -41,7 +44,7 @@ impl ServiceThreads {
         match system("fluffle-work") {
             Ok(work) => {
                 let probes = [Probe::new(io.arbiter().clone()), Probe::new(work.arbiter().clone())];
-                Ok(Self { io, work, probes, io_watch: Mutex::default() })
+                Ok(Self { io, work, probes, io_watch: Mutex::default(), named: Mutex::default() })
             }
             Err(error) => {
                 io.stop();
@@ -83,7 +86,7 @@ impl ServiceThreads {
     }
 
     /// Starts `count` new threads for one consumer's handlers.
-    pub(crate) fn handlers(&self, count: usize) -> io::Result<HandlerThreads> {
+    pub(crate) fn handlers(&self, count: usize) -> io::Result<Arc<HandlerThreads>> {
         let work = self.work.clone();
         // An arbiter belongs to the system of the thread that makes it, so that thread must belong to `work`. A new
         // thread makes the arbiters, because an actor may block the thread of the application's actors.
@@ -93,9 +96,21 @@ impl ServiceThreads {
             for _ in 0..count {
                 threads.0.push(HandlerThread::new(Arbiter::try_new()?.handle()));
             }
-            Ok(threads)
+            Ok(Arc::new(threads))
         })?;
         making.join().unwrap_or_else(|_| Err(io::Error::other("making an arbiter panicked")))
+    }
+
+    /// The thread of this name for handlers of several consumers. Starts it, if none of them is there.
+    pub(crate) fn named(&self, name: &str) -> io::Result<Arc<HandlerThreads>> {
+        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(threads) = named.get(name).and_then(Weak::upgrade) {
+            return Ok(threads);
+        }
+        let threads = self.handlers(1)?;
+        named.retain(|_, threads| threads.strong_count() > 0);
+        named.insert(name.to_owned(), Arc::downgrade(&threads));
+        Ok(threads)
     }
 
     /// Stops all threads of both systems. Each thread ends as soon as the code that it runs yields.
@@ -106,8 +121,8 @@ impl ServiceThreads {
     }
 }
 
-/// The threads of one consumer's handlers. When this value is dropped, each thread ends as soon as the code that it
-/// runs yields.
+/// The threads of one consumer's handlers, or the one that several consumers share. When this value is dropped, each
+/// thread ends as soon as the code that it runs yields.
 pub(crate) struct HandlerThreads(Vec<HandlerThread>);
 
 struct HandlerThread {

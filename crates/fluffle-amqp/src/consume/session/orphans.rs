@@ -18,6 +18,10 @@ impl Orphans {
         self.all().extend(in_flight.filter(|attempt| attempt.is_started()));
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.all().is_empty()
+    }
+
     /// The handler of this attempt has answered.
     pub(crate) fn remove(&self, answered: &Arc<Attempt>) {
         self.all().retain(|attempt| !Arc::ptr_eq(attempt, answered));

@@ -23,7 +23,7 @@ use crate::{
             end::End,
             gate::Gate,
             quarantine::Arrived,
-            settings::SharedSettings,
+            settings::{Common, SharedSettings},
             stream::{Keeping, Placed},
             subscription::Subscribe,
             watchdog::{Due, Watchdog},
@@ -102,8 +102,11 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
     }
 
     async fn run_until(&mut self, mut draining: watch::Receiver<bool>) -> End {
-        let mut answered = Vec::with_capacity(BURST);
+        // Without room until there are answers, because a consumer at rest never needs it.
+        let mut answered = Vec::new();
         let mut overdue = interval(self.settings.patience.check_every());
+        // Nothing ticks while nothing is in hand: a process may have thousands of consumers at rest.
+        let mut ticks = false;
         // If nothing else forces an ack, the next one waits until this elapses, so that one ack covers many deliveries.
         let mut pause = pin!(sleep(Duration::ZERO));
         loop {
@@ -113,6 +116,11 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
             }
             let takes = self.drain.is_none();
             let has_room = takes && !self.letting_go && self.has_room();
+            if !ticks && self.has_ages() {
+                ticks = true;
+                overdue.reset();
+                self.watchdog.moved();
+            }
             tokio::select! {
                 biased;
                 () = self.answers.take(&mut answered, BURST) => {
@@ -125,7 +133,10 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
                 _ = draining.changed(), if takes => if *draining.borrow_and_update() {
                     self.stop_taking().await;
                 },
-                _ = overdue.tick() => self.look_at_time(),
+                _ = overdue.tick(), if ticks => {
+                    self.look_at_time();
+                    ticks = self.has_ages();
+                }
                 () = self.gate.changed(), if takes => self.settings.note_state(),
                 item = self.subscription.next(), if has_room => {
                     if let Some(end) = self.accept_burst(item) {
@@ -360,6 +371,12 @@ impl<S: Subscribe, C: Commands> Session<S, C> {
         failure_lines::retry_here(failed, wait, error);
         self.settings.events.emit(DeliveryEvent::RetriedHere { wait });
         self.intake.rest(failed, number, wait, self.settings.seen.clone());
+    }
+
+    /// Whether time may make something due in [`look_at_time`](Self::look_at_time).
+    fn has_ages(&self) -> bool {
+        let Common { reader, handler_queue, orphans, .. } = &**self.settings;
+        !self.in_flight.is_empty() || handler_queue.len() > 0 || !orphans.is_empty() || reader.is_some()
     }
 
     /// Fails deliveries whose handler has had them for too long. Gives back those that have waited too long for a

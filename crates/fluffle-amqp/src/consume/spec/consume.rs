@@ -51,6 +51,7 @@ pub(crate) const CONSUMER_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// | [`circuit_breaker`](Consume::circuit_breaker) | none | stops while something that handlers need is down |
 /// | [`kill_switch`](Consume::kill_switch) | none | stops when too many messages end as dead letters |
 /// | [`on_io`](Consume::on_io), [`blocking`](Consume::blocking) | no | which threads run the handlers |
+/// | [`on_thread`](Consume::on_thread) | no | a thread that several consumers share |
 /// | [`middleware`](Consume::middleware) | the service's | runs around each call of a handler |
 /// | [`dead_letter_queue`](Consume::dead_letter_queue) | `<queue>.dead` | declared for you |
 ///

@@ -13,6 +13,31 @@ impl<T, R> Consume<T, R> {
         self
     }
 
+    /// Runs all instances on the thread of this name, together with the handlers of all other consumers of this service
+    /// that name it: for many queues that rarely have a message. Each thread costs memory and four file descriptors, so
+    /// without this setting a process that may open 1,024 files, as many systems have it, starts no more than about 250
+    /// consumers. Replaces [`blocking`](Self::blocking) and [`on_io`](Self::on_io).
+    ///
+    /// A handler that blocks this thread delays the consumers that share it, and [`Service::health`] names all of them.
+    /// Connections, publishers and all other consumers go on. What must not wait for one another gets different names.
+    /// The thread starts with the first of its consumers and ends with the last one that is removed.
+    ///
+    /// ```
+    /// use fluffle_amqp::Consume;
+    ///
+    /// let tenants = (0..1000).map(|tenant| {
+    ///     Consume::<String>::queue(format!("tenant-{tenant}")).on_thread(format!("tenants-{}", tenant % 4))
+    /// });
+    /// # assert_eq!(tenants.count(), 1000);
+    /// ```
+    ///
+    /// [`Service::health`]: crate::Service::health
+    #[must_use]
+    pub fn on_thread(mut self, name: impl Into<String>) -> Self {
+        self.threads = Threads::Named(name.into().into());
+        self
+    }
+
     /// Runs the handlers on the thread where deliveries arrive (`io` in [`Service::threads`](crate::Service::threads)),
     /// for handlers that never block it. A delivery then reaches its handler without a hop to another thread. If the
     /// handler answers at once, the ack is written in the same turn of that thread's loop, unless the last ack is less

@@ -12,6 +12,8 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use tokio::sync::Notify;
+
 use crate::publish::{
     confirm::ConfirmTracker,
     entry::Entry,
@@ -27,12 +29,16 @@ pub(super) struct Direct {
     current: Mutex<Option<Current>>,
     /// Messages that took the mailbox and are not published.
     behind: AtomicUsize,
+    /// A message has taken the mailbox. Only a publisher that has had no channel yet waits for it.
+    used: Notify,
 }
 
 pub(super) struct Current {
     pub(super) confirms: ConfirmTracker,
     /// Whether senders may publish on it.
     pub(super) open: bool,
+    /// Whether the actor looks now and then for confirms that do not come. It does not while nothing is on the wire.
+    pub(super) watched: bool,
 }
 
 impl Direct {
@@ -43,6 +49,12 @@ impl Direct {
     /// Another message takes the mailbox.
     pub(super) fn wait(&self) {
         self.behind.fetch_add(1, Ordering::AcqRel);
+        self.used.notify_one();
+    }
+
+    /// Waits until a message takes the mailbox. For one waiter.
+    pub(super) async fn used(&self) {
+        self.used.notified().await;
     }
 
     /// `count` messages that took the mailbox are published, or are left to the next channel.
@@ -71,12 +83,16 @@ impl Direct {
             Err(TryLockError::WouldBlock) => return Err(entry),
         };
         match &mut *current {
-            Some(Current { confirms, open: true })
+            Some(Current { confirms, open: true, watched })
                 if self.behind.load(Ordering::Acquire) == 0
                     && confirms.len() + unsettled.waiting() < window.min(FEW) =>
             {
                 for (sequence, message) in unsettled.take([entry], books) {
                     confirms.publish(sequence, message);
+                }
+                if !*watched {
+                    // The actor begins to look. Without this, it would not be told of a message that is never written.
+                    confirms.wake();
                 }
                 Ok(())
             }

@@ -3,8 +3,10 @@
 use std::{
     future::poll_fn,
     sync::Arc,
-    task::{Context, Waker},
+    task::{Context, Poll, Waker, ready},
 };
+
+use tokio::time::Interval;
 
 use crate::publish::{
     confirm::{ConfirmTracker, ConfirmVerdict},
@@ -42,6 +44,14 @@ impl Drop for UnsentEntries {
     }
 }
 
+impl SendQueue {
+    /// Waits until a message wants a channel. Before the first channel, each message that is accepted does. For one
+    /// waiter.
+    pub(crate) async fn used(&self) {
+        self.direct.used().await;
+    }
+}
+
 /// A channel that a publisher's messages are published on until this is dropped.
 pub(crate) struct OnChannel {
     send_queue: Arc<SendQueue>,
@@ -51,7 +61,7 @@ impl OnChannel {
     /// Makes the channel of `confirms` the current one. Senders may publish on it once it is [open](Self::open).
     pub(crate) fn new(send_queue: &Arc<SendQueue>, confirms: ConfirmTracker) -> Self {
         send_queue.set_most_header_bytes(confirms.frame_max().most_header_bytes());
-        *send_queue.direct.current() = Some(Current { confirms, open: false });
+        *send_queue.direct.current() = Some(Current { confirms, open: false, watched: false });
         Self { send_queue: Arc::clone(send_queue) }
     }
 
@@ -122,7 +132,28 @@ impl OnChannel {
     pub(crate) fn settled(&self, into: &mut Vec<(u64, ConfirmVerdict)>) -> impl Future<Output = ()> {
         poll_fn(|cx| match &mut *self.send_queue.direct.current() {
             Some(current) => current.confirms.poll_settled(cx, into),
-            None => std::task::Poll::Pending,
+            None => Poll::Pending,
+        })
+    }
+}
+
+impl OnChannel {
+    /// Waits for the next tick of `look` at which a message is on the wire. While none is, no timer runs. Cancellation
+    /// safe.
+    pub(crate) fn next_look(&self, look: &mut Interval) -> impl Future<Output = ()> {
+        poll_fn(|cx| {
+            let mut current = self.send_queue.direct.current();
+            let Some(Current { confirms, watched, .. }) = &mut *current else { return Poll::Pending };
+            if !*watched {
+                if confirms.is_empty() {
+                    return Poll::Pending;
+                }
+                *watched = true;
+                look.reset();
+            }
+            ready!(look.poll_tick(cx));
+            *watched = !confirms.is_empty();
+            if *watched { Poll::Ready(()) } else { Poll::Pending }
         })
     }
 }

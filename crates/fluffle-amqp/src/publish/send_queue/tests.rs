@@ -1,4 +1,12 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Wake, Waker},
+    time::Duration,
+};
 
 use futures_util::FutureExt;
 use lapin::{BasicProperties, ErrorKind, options::BasicGetOptions, protocol::AMQPError};
@@ -306,5 +314,35 @@ async fn what_the_broker_has_when_a_channel_ends_is_not_published_again() {
         assert!(matches!(told(&outcome), Some(SendOutcome::Confirmed | SendOutcome::Written)));
         assert!(send_queue.left_over().is_empty());
         test.close().await;
+    }
+}
+
+#[tokio::test]
+async fn nobody_looks_for_confirms_while_nothing_is_on_the_wire_and_a_message_begins_it() {
+    const OFTEN: Duration = Duration::from_millis(10);
+    let test = TestChannel::open().await;
+    let send_queue = SendQueue::new("test".to_owned(), 10, 10, Duration::from_secs(10));
+    let on_channel = OnChannel::new(&send_queue, ConfirmTracker::new(test.channel.clone(), FrameMax::default(), true));
+    on_channel.open();
+    let mut look = tokio::time::interval(OFTEN);
+    assert!(timeout(20 * OFTEN, on_channel.next_look(&mut look)).await.is_err(), "nothing is on the wire");
+    let (woken, mut verdicts) = (Arc::<Woken>::default(), Vec::new());
+    let waker = Waker::from(Arc::clone(&woken));
+    assert!(pin!(on_channel.settled(&mut verdicts)).poll(&mut Context::from_waker(&waker)).is_pending());
+    assert!(publish_now(&send_queue, "m").is_ok());
+    assert!(woken.0.load(Ordering::SeqCst), "the message may never be written, so its sender wakes who looks");
+    // Nobody takes the verdict, so the message stays on the wire.
+    timeout(Duration::from_secs(30), on_channel.next_look(&mut look)).await.expect("a message is on the wire");
+    drop(on_channel);
+    test.close().await;
+}
+
+/// A waker that remembers.
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
     }
 }

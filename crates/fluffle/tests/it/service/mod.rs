@@ -1,6 +1,7 @@
 //! The whole service: its process, its connections, its actors, its end, and the faults that it survives.
 
 mod actors;
+mod at_rest;
 mod batches_end_to_end;
 mod beside;
 mod broker_versions;

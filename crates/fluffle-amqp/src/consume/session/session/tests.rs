@@ -1,7 +1,7 @@
 //! A session driven without a broker: a scripted subscription in, commands out.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     future::{Future, pending, ready},
     rc::Rc,
 };
@@ -110,6 +110,8 @@ struct Running {
     deliver: UnboundedSender<Option<Delivery>>,
     drain: watch::Sender<bool>,
     end: JoinHandle<End>,
+    /// How often the session was polled.
+    polls: Rc<Cell<usize>>,
 }
 
 impl Running {
@@ -121,8 +123,13 @@ impl Running {
         settings.handler_queue.begin(generation);
         let session = Session::new(generation, said.clone(), Arc::clone(&settings), subscription, answers);
         let drain = watch::Sender::new(false);
-        let end = spawn_local(session.run(drain.subscribe()));
-        Self { settings, said, deliver, drain, end }
+        let polls = Rc::<Cell<usize>>::default();
+        let (mut running, polled) = (Box::pin(session.run(drain.subscribe())), Rc::clone(&polls));
+        let end = spawn_local(std::future::poll_fn(move |cx| {
+            polled.set(polled.get() + 1);
+            running.as_mut().poll(cx)
+        }));
+        Self { settings, said, deliver, drain, end, polls }
     }
 
     fn deliver(&self, tag: u64) {
@@ -392,5 +399,6 @@ async fn a_message_that_failed_for_good_frees_its_key_before_its_copy_has_a_plac
     .await;
 }
 
+mod at_rest;
 mod same_turn;
 mod streams;
