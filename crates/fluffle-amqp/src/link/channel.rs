@@ -84,20 +84,8 @@ impl ChannelShared {
     }
 
     fn set_open(&self, is_open: bool) {
-        self.note_open(is_open);
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = (is_open, Instant::now());
         self.seat.set_in_use(is_open && self.seat.has_no_traffic());
-    }
-
-    /// The service is ready before the channel is open, unless an attempt to open it fails.
-    pub(crate) fn counts_as_open(&self) {
-        self.note_open(true);
-    }
-
-    fn note_open(&self, is_open: bool) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.0 != is_open {
-            *open = (is_open, Instant::now());
-        }
     }
 
     /// The publisher or consumer has begun to work on the channel.
@@ -239,10 +227,7 @@ impl Actor for ChannelActor {
         let opening = open(Arc::clone(&self.shared), self.connection.clone());
         ctx.spawn(opening.into_actor(self).map(|opened, actor, ctx| match opened {
             Ok(channel) => actor.opened(channel, ctx),
-            Err(error) => {
-                actor.shared.note_open(false);
-                ctx.fail(error);
-            }
+            Err(error) => ctx.fail(error),
         }));
     }
 

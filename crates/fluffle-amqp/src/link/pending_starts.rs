@@ -21,23 +21,15 @@ impl PendingStarts {
     /// Lets `supervisor` start `child` as soon as it can; returns at once. Whoever stops the child later must wait for
     /// its start first, because a supervisor does not know a child before.
     pub(crate) fn place(&self, supervisor: SupervisorHandle, child: impl Into<ChildSpec>) -> Started {
+        let child = child.into();
         self.pending.send_modify(|pending| *pending += 1);
         let pending = self.pending.clone();
-        self.start(supervisor, child.into(), move || pending.send_modify(|pending| *pending -= 1))
-    }
-
-    /// The same for a part that a service is ready without.
-    pub(crate) fn place_uncounted(&self, supervisor: SupervisorHandle, child: impl Into<ChildSpec>) -> Started {
-        self.start(supervisor, child.into(), || {})
-    }
-
-    fn start(&self, supervisor: SupervisorHandle, child: ChildSpec, after: impl FnOnce() + Send + 'static) -> Started {
         let (started, was_started) = oneshot::channel();
         self.io.spawn(async move {
             if let Err(error) = supervisor.start_child(child).await {
                 tracing::debug!(%error, "a part of the service was not started: the service ended first");
             }
-            after();
+            pending.send_modify(|pending| *pending -= 1);
             drop::<oneshot::Sender<()>>(started);
         });
         Started(was_started)

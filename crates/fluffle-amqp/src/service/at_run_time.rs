@@ -108,9 +108,10 @@ impl Service {
     }
 
     /// Removes the consumers of `queue`, with all their lanes. It pauses them and, when they have no messages in hand,
-    /// takes them out of the supervision tree: consumer, channel, handlers, the handlers' threads and the publisher of
-    /// their copies. Their slots on connections go back to the pool, which closes an extra connection after it has had
-    /// no channel for [`PoolConfig::idle_timeout`](crate::PoolConfig::idle_timeout).
+    /// takes them out of the supervision tree: consumer, channel, handlers, the handlers' threads (unless other
+    /// consumers share them) and the publisher of their copies. Their slots on connections go back to the pool, which
+    /// closes an extra connection after it has had no channel for
+    /// [`PoolConfig::idle_timeout`](crate::PoolConfig::idle_timeout).
     ///
     /// The queues that the consumer declared stay at the broker and in this service's topology, because retry queues
     /// and dead-letter queues may hold messages. A message in a retry queue returns to `queue` after its delay and

@@ -31,7 +31,12 @@ impl HandlerPlace {
         Self { threads: threads.into(), blocked_io: OnceLock::new() }
     }
 
-    /// How late each of the consumer's own threads is.
+    /// Which threads they are: the same value for all consumers that share them. `None` on `io`.
+    pub(super) fn threads(&self) -> Option<*const HandlerThreads> {
+        self.threads.get().map(Arc::as_ptr)
+    }
+
+    /// How late each of the consumer's threads is.
     pub(super) fn lags(&self) -> impl Iterator<Item = Duration> {
         self.threads.get().into_iter().flat_map(|threads| threads.lags())
     }

@@ -1,6 +1,7 @@
 //! Whether a service is alive and ready, and what is wrong if it is not.
 
 use std::{
+    collections::HashMap,
     fmt,
     time::{Duration, Instant},
 };
@@ -12,6 +13,7 @@ use crate::{
     base::consumer_state::ConsumerState,
     service::{
         Service,
+        consumer::Consumer,
         handler_place::BlockedIo,
         status::{ChannelStatus, ConnectionStatus, ConsumerStatus, ServiceStatus},
     },
@@ -114,8 +116,7 @@ impl Service {
     /// *Ready* says that the service does all of its work:
     ///
     /// - Every connection is up, so the topology is declared.
-    /// - Every publisher and requester has its channel open. That for a consumer's copies is opened when there is one,
-    ///   and counts as open until that fails.
+    /// - Every publisher and requester has its channel open.
     /// - Every consumer is subscribed and has a handler actor that runs. A consumer that the application has
     ///   [paused](Self::pause_consumer), or whose circuit breaker is open, has a note: neither is a fault of this
     ///   process.
@@ -202,13 +203,20 @@ impl Service {
 
     fn late_threads(&self, status: &ServiceStatus, latest: Duration) -> Vec<Finding> {
         let timeouts: Vec<_> = self.parts(|parts| {
+            let timeout = |consumer: &Consumer| consumer.settings().patience.handler_timeout;
             let each = parts.consumers.iter();
-            each.map(|consumer| (consumer.name.to_string(), consumer.settings().patience.handler_timeout)).collect()
+            each.map(|one| (one.name.to_string(), one.place.threads(), timeout(one))).collect()
         });
+        // Consumers that share a thread allow it to be blocked for as long as the most patient of them does.
+        let mut longest = HashMap::<_, Duration>::new();
+        for (_, threads, timeout) in &timeouts {
+            let longest = longest.entry(*threads).or_default();
+            *longest = (*longest).max(*timeout);
+        }
         let now = Instant::now();
         let late = status.threads.iter().filter(|thread| {
-            let own = timeouts.iter().find(|(name, _)| thread.consumer.as_ref() == Some(name));
-            thread.lag > own.map_or(latest, |(_, timeout)| latest.max(*timeout))
+            let own = timeouts.iter().find(|(name, ..)| thread.consumer.as_ref() == Some(name));
+            thread.lag > own.map_or(latest, |(_, threads, _)| latest.max(longest[threads]))
         });
         let finding = |thread: &crate::ThreadStatus| {
             let since = now.checked_sub(thread.lag).unwrap_or(now);

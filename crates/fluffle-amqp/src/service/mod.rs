@@ -40,7 +40,6 @@ mod io_watch;
 mod isolation;
 mod off_io;
 mod probe;
-mod publishers;
 mod replay;
 mod running;
 pub(crate) mod signals;
@@ -85,14 +84,14 @@ use crate::{
         pool::{ConnectionSlot, Pool, Role},
         topology_store::TopologyStore,
     },
-    publish::{route::Route, send_queue::SendQueue},
+    publish::{self, publisher::Publisher, route::Route, send_queue::SendQueue},
     request::{actor as requester, requester::Requester},
     service::{
         claims::{Name, Names, TypeClaims},
         consumer::Consumer,
         error::ServiceError,
         threads::ServiceThreads,
-        unstarted::RequesterPart,
+        unstarted::{PublisherPart, RequesterPart},
     },
     topology::Topology,
 };
@@ -244,6 +243,47 @@ impl Service {
         Ok(service)
     }
 
+    /// Adds a publisher.
+    ///
+    /// # Errors
+    /// If no channel becomes free in time, and as [`add_publisher`](Self::add_publisher).
+    pub async fn publisher<T: 'static>(&self, route: Route<T>) -> Result<Publisher<T>, ServiceError> {
+        let (publisher, part) = PublisherPart::new(route);
+        self.add_publisher(part).await?;
+        Ok(publisher)
+    }
+
+    /// Adds the publisher that `part` describes.
+    ///
+    /// # Errors
+    /// If no channel becomes free in time, another publisher uses the journal, two settings exclude one another, or the
+    /// service has ended.
+    pub async fn add_publisher(&self, mut part: PublisherPart) -> Result<(), ServiceError> {
+        if let Some(refused) = part.refused.take() {
+            return Err(refused);
+        }
+        // Acquire the slots of all lanes first, so that either all lanes are added or none.
+        let mut slots = Vec::with_capacity(part.send_queues.len());
+        for _ in &part.send_queues {
+            slots.push(self.inner.publish.lease().await?);
+        }
+        let send_queues = self.adopt(&mut part.send_queues, |parts| &mut parts.send_queues)?;
+        for (send_queue, slot) in send_queues.into_iter().zip(slots) {
+            let name = self.inner.names.take(Role::Publish, send_queue.name.wished());
+            send_queue.name.give(name.to_string());
+            send_queue.tracer.set(self.inner.observers.publish_tracer(&name));
+            send_queue.listen(self.inner.observers.publisher(&name));
+            let mode = if part.confirms { Mode::Confirm } else { Mode::Plain };
+            let traffic: Weak<SendQueue> = Arc::downgrade(&send_queue);
+            let shared = ChannelShared::new(name.to_string(), Arc::clone(&slot.place.shared), mode, Some(traffic));
+            let channel = channel::spec(&shared, &slot.place.connection).on(self.io());
+            let actor = publish::actor::spec(&send_queue, &shared, &channel.addr(), part.confirms, &self.inner.clock);
+            let started = self.add_channel(&shared, &slot, Step::PublisherChannels, channel, actor.on(self.io()));
+            self.end_after(async move { send_queue.abandoned().await }, name, slot, started);
+        }
+        Ok(())
+    }
+
     /// Adds a requester.
     ///
     /// # Errors
@@ -385,26 +425,15 @@ impl Service {
         channel: impl Into<ChildSpec>,
         resident: impl Into<ChildSpec>,
     ) -> Started {
-        let spec = self.channel_spec(shared, closed_by, channel, resident);
-        self.inner.orders.place(slot.place.channels.clone(), spec)
-    }
-
-    /// The specification of a channel and of `resident`, the actor that uses it.
-    fn channel_spec(
-        &self,
-        shared: &Arc<ChannelShared>,
-        closed_by: Step,
-        channel: impl Into<ChildSpec>,
-        resident: impl Into<ChildSpec>,
-    ) -> SupervisorSpec {
         let clock = self.inner.clock.clone();
         self.parts(|parts| remember(&mut parts.channels, shared));
-        SupervisorSpec::new(shared.name.as_str())
+        let spec = SupervisorSpec::new(shared.name.as_str())
             .strategy(Strategy::OneForAll)
             .intensity(Intensity::unlimited())
             .shutdown_within(move || clock.left(closed_by))
             .child(channel)
-            .child(resident)
+            .child(resident);
+        self.inner.orders.place(slot.place.channels.clone(), spec)
     }
 
     /// Starts a task that waits for `abandoned`, then closes the channel `name` and frees its slot.
@@ -417,7 +446,9 @@ impl Service {
     ) {
         self.io().spawn(async move {
             abandoned.await;
-            take_down(&name, &slot, started).await;
+            started.wait().await;
+            // An error means that the channel is gone already, because the service is shutting down.
+            let _ = slot.place.channels.stop_child(&name).await;
         });
     }
 
@@ -450,13 +481,6 @@ impl Service {
     pub(crate) fn parts<O>(&self, with: impl FnOnce(&mut Parts) -> O) -> O {
         with(&mut self.inner.parts.lock().unwrap_or_else(PoisonError::into_inner))
     }
-}
-
-/// Closes the channel `name` on its slot, once it has started.
-async fn take_down(name: &Name, slot: &ConnectionSlot, started: Started) {
-    started.wait().await;
-    // An error means that the channel is gone already, because the service is shutting down.
-    let _ = slot.place.channels.stop_child(name).await;
 }
 
 /// Adds `part` to `parts`. The list holds weak references, so it does not keep a part alive whose handles are gone, and

@@ -104,7 +104,9 @@ impl ServiceThreads {
     /// The thread of this name for handlers of several consumers. Starts it, if none of them is there.
     pub(crate) fn named(&self, name: &str) -> io::Result<Arc<HandlerThreads>> {
         let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(threads) = named.get(name).and_then(Weak::upgrade) {
+        if let Some(threads) = named.get(name).and_then(Weak::upgrade)
+            && threads.are_running()
+        {
             return Ok(threads);
         }
         let threads = self.handlers(1)?;
@@ -139,6 +141,11 @@ impl HandlerThread {
 impl HandlerThreads {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &ArbiterHandle> + Clone {
         self.0.iter().map(|thread| &thread.arbiter)
+    }
+
+    /// Whether no handler has stopped its arbiter.
+    fn are_running(&self) -> bool {
+        self.iter().all(|arbiter| arbiter.spawn_fn(|| {}))
     }
 
     /// How late each thread is, in the order of [`iter`](Self::iter).

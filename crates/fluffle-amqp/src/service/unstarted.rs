@@ -25,8 +25,6 @@ pub struct PublisherPart {
     /// One send queue for each lane.
     pub(crate) send_queues: Vec<Arc<SendQueue>>,
     pub(crate) confirms: bool,
-    /// Whether the channel is opened when the first message waits for it, and not at once.
-    pub(crate) opens_when_used: bool,
     /// The error if the publisher's settings exclude one another or its journal is in use; else `None`.
     pub(crate) refused: Option<ServiceError>,
 }
@@ -66,7 +64,7 @@ impl PublisherPart {
         let others = (1..route.lanes).map(|_| lane(&route, name.clone(), None)).collect::<Vec<_>>();
         let first = lane(&route, name, ledger);
         let send_queues = std::iter::once(&first).chain(&others).map(|lane| Arc::clone(&lane.send_queue)).collect();
-        (Publisher::new(route, first, others), Self { send_queues, confirms, opens_when_used: false, refused })
+        (Publisher::new(route, first, others), Self { send_queues, confirms, refused })
     }
 
     /// Makes a forwarder's handle, and the part that a service needs to run the forwarder. `name` is its name in
@@ -76,17 +74,14 @@ impl PublisherPart {
         (Forwarder::new(Arc::clone(&send_queue), FORWARD_WITHIN), Self::plain(send_queue))
     }
 
-    /// Makes the publisher of a consumer's retry copies, dead letters and answers. Many consumers never need it, so it
-    /// has no channel until there is something to publish.
+    /// Makes the publisher of a consumer's retry copies, dead letters and answers.
     pub(crate) fn copies(consumer: &str, confirm_timeout: Duration) -> (Arc<SendQueue>, Self) {
         let send_queue = SendQueue::new(format!("{consumer}/copies"), 256, 256, confirm_timeout);
-        let mut part = Self::plain(Arc::clone(&send_queue));
-        part.opens_when_used = true;
-        (send_queue, part)
+        (Arc::clone(&send_queue), Self::plain(send_queue))
     }
 
     fn plain(send_queue: Arc<SendQueue>) -> Self {
-        Self { send_queues: vec![send_queue], confirms: true, opens_when_used: false, refused: None }
+        Self { send_queues: vec![send_queue], confirms: true, refused: None }
     }
 }
 

@@ -6,7 +6,8 @@ impl<T, R> Consume<T, R> {
     /// Gives each instance a thread of its own, for handlers that block their thread (files, synchronous clients, long
     /// computations). While one instance blocks, the other instances, other consumers and all connections go on.
     /// Without this setting, the instances of one consumer share threads: a handler that blocks may stop other
-    /// instances of its own consumer, but nothing else. Replaces [`on_io`](Self::on_io).
+    /// instances of its own consumer, but nothing else. Replaces [`on_io`](Self::on_io) and
+    /// [`on_thread`](Self::on_thread).
     #[must_use]
     pub fn blocking(mut self) -> Self {
         self.threads = Threads::Own;
@@ -41,8 +42,8 @@ impl<T, R> Consume<T, R> {
     /// Runs the handlers on the thread where deliveries arrive (`io` in [`Service::threads`](crate::Service::threads)),
     /// for handlers that never block it. A delivery then reaches its handler without a hop to another thread. If the
     /// handler answers at once, the ack is written in the same turn of that thread's loop, unless the last ack is less
-    /// than a millisecond old, because acks are gathered. Replaces [`blocking`](Self::blocking). Everything else is as
-    /// without this setting: guarantees, retries, order, limits.
+    /// than a millisecond old, because acks are gathered. Replaces [`blocking`](Self::blocking) and
+    /// [`on_thread`](Self::on_thread). Everything else is as without this setting: guarantees, retries, order, limits.
     ///
     /// The connections' channels, all publishers and the consumers of the whole service share that thread, so a handler
     /// that blocks it delays all of them. Each call of a handler, and each poll of its future, is therefore timed. If

@@ -12,8 +12,6 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use tokio::sync::Notify;
-
 use crate::publish::{
     confirm::ConfirmTracker,
     entry::Entry,
@@ -29,8 +27,6 @@ pub(super) struct Direct {
     current: Mutex<Option<Current>>,
     /// Messages that took the mailbox and are not published.
     behind: AtomicUsize,
-    /// A message has taken the mailbox. Only a publisher that has had no channel yet waits for it.
-    used: Notify,
 }
 
 pub(super) struct Current {
@@ -49,12 +45,6 @@ impl Direct {
     /// Another message takes the mailbox.
     pub(super) fn wait(&self) {
         self.behind.fetch_add(1, Ordering::AcqRel);
-        self.used.notify_one();
-    }
-
-    /// Waits until a message takes the mailbox. For one waiter.
-    pub(super) async fn used(&self) {
-        self.used.notified().await;
     }
 
     /// `count` messages that took the mailbox are published, or are left to the next channel.

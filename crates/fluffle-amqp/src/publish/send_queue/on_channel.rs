@@ -44,14 +44,6 @@ impl Drop for UnsentEntries {
     }
 }
 
-impl SendQueue {
-    /// Waits until a message wants a channel. Before the first channel, each message that is accepted does. For one
-    /// waiter.
-    pub(crate) async fn used(&self) {
-        self.direct.used().await;
-    }
-}
-
 /// A channel that a publisher's messages are published on until this is dropped.
 pub(crate) struct OnChannel {
     send_queue: Arc<SendQueue>,

@@ -66,28 +66,6 @@ async fn consumers_at_rest_wake_no_thread() {
 }
 
 #[actix::test]
-async fn the_channel_for_copies_is_opened_by_the_first_copy_and_works() {
-    let place = vhost();
-    let (app, out) = app(place.url());
-    let (factory, mut record) =
-        handlers(|seen| if seen.text == "bad" { Act::Err(Failure::reject("bad")) } else { Act::Ok });
-    let service = started(app.consume(Consume::queue("q"), factory)).await;
-    publish(&out, &["good"]).await;
-    next(&mut record).await;
-    let copies = || service.snapshot().find("app/publish/publish-0/channels/q/copies").is_some();
-    assert!(!copies(), "nothing was to be copied");
-    publish(&out, &["bad"]).await;
-    until("acked", || {
-        assert!(service.is_ready(), "a message that fails makes no service unready: {}", service.health());
-        service.consumers()[0].1.dead_lettered == 1
-    })
-    .await;
-    place.wait_depth("q.dead", |depth| depth.ready == 1);
-    assert!(copies());
-    nothing_left(&place, service).await;
-}
-
-#[actix::test]
 async fn consumers_that_name_a_thread_share_it_until_the_last_of_them_is_removed() {
     let place = vhost();
     let names = ["a1", "a2", "b"];

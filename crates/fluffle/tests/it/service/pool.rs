@@ -84,7 +84,7 @@ async fn publishing_and_consuming_never_share_a_socket() {
     next(&mut record).await;
     assert_eq!(names(&vhost), ["consume-0", "publish-0"]);
     assert_eq!(channels(&vhost, "consume-0"), 1, "the consumer");
-    assert_eq!(channels(&vhost, "publish-0"), 1, "the publisher; the consumer has copied nothing");
+    assert_eq!(channels(&vhost, "publish-0"), 2, "the publisher, and the consumer's copies");
     service.shutdown().await.unwrap();
     until("both are closed", || names(&vhost).is_empty()).await;
 }
