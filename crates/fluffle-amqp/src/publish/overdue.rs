@@ -18,9 +18,10 @@ impl Overdue {
         Self { limit, marks: VecDeque::new() }
     }
 
-    /// The time between two looks: a quarter of the limit, at least 1 ms.
+    /// The time between two looks: a quarter of the limit and 1 ms, so that the fourth look after a mark is past the
+    /// limit.
     pub(crate) fn interval(&self) -> Duration {
-        (self.limit / 4).max(Duration::from_millis(1))
+        self.limit / 4 + Duration::from_millis(1)
     }
 
     /// Whether the message `oldest`, the oldest one without a verdict, has been on the wire for longer than the limit.

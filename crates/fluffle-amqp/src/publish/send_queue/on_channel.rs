@@ -130,8 +130,8 @@ impl OnChannel {
 }
 
 impl OnChannel {
-    /// Waits for the next tick of `look` at which a message is on the wire. While none is, no timer runs. Cancellation
-    /// safe.
+    /// Waits for the next tick of `look` at which a message is on the wire, or for the first message after a rest. While
+    /// none is on the wire, no timer runs. Cancellation safe.
     pub(crate) fn next_look(&self, look: &mut Interval) -> impl Future<Output = ()> {
         poll_fn(|cx| {
             let mut current = self.send_queue.direct.current();
@@ -140,8 +140,10 @@ impl OnChannel {
                 if confirms.is_empty() {
                     return Poll::Pending;
                 }
+                // A look at once, which marks the time from which this message counts.
                 *watched = true;
                 look.reset();
+                return Poll::Ready(());
             }
             ready!(look.poll_tick(cx));
             *watched = !confirms.is_empty();

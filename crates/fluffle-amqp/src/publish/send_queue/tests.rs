@@ -332,6 +332,8 @@ async fn nobody_looks_for_confirms_while_nothing_is_on_the_wire_and_a_message_be
     assert!(publish_now(&send_queue, "m").is_ok());
     assert!(woken.0.load(Ordering::SeqCst), "the message may never be written, so its sender wakes who looks");
     // Nobody takes the verdict, so the message stays on the wire.
+    assert!(on_channel.next_look(&mut look).now_or_never().is_some(), "its time counts from the first look");
+    assert!(on_channel.next_look(&mut look).now_or_never().is_none());
     timeout(Duration::from_secs(30), on_channel.next_look(&mut look)).await.expect("a message is on the wire");
     drop(on_channel);
     test.close().await;
