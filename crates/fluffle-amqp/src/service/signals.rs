@@ -1,12 +1,25 @@
-//! SIGTERM and Ctrl-C.
+//! SIGTERM and Ctrl-C; on Windows, Ctrl-C and the shutdown of the system.
 
 use std::io;
 
 use actix_rt::ArbiterHandle;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::{mpsc, oneshot},
-};
+use tokio::sync::{mpsc, oneshot};
+
+#[cfg(unix)]
+const TERMINATE: &str = "SIGTERM";
+#[cfg(windows)]
+const TERMINATE: &str = "the shutdown of the system";
+
+#[cfg(unix)]
+fn kinds() -> io::Result<(tokio::signal::unix::Signal, tokio::signal::unix::Signal)> {
+    use tokio::signal::unix::{SignalKind, signal};
+    Ok((signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?))
+}
+
+#[cfg(windows)]
+fn kinds() -> io::Result<(tokio::signal::windows::CtrlC, tokio::signal::windows::CtrlShutdown)> {
+    Ok((tokio::signal::windows::ctrl_c()?, tokio::signal::windows::ctrl_shutdown()?))
+}
 
 /// The signals that end a service, in the order in which they arrive. A task on the service's `io` thread listens for
 /// them, so the caller of [`next`](Self::next) needs no tokio runtime.
@@ -18,9 +31,7 @@ impl Signals {
         let (tell, signals) = mpsc::channel(2);
         let (listening, answer) = oneshot::channel();
         io.spawn(async move {
-            let kinds =
-                signal(SignalKind::interrupt()).and_then(|ctrl_c| Ok((ctrl_c, signal(SignalKind::terminate())?)));
-            let (mut interrupt, mut terminate) = match kinds {
+            let (mut interrupt, mut terminate) = match kinds() {
                 Ok(kinds) => kinds,
                 Err(error) => return drop(listening.send(Err(error))),
             };
@@ -30,7 +41,7 @@ impl Signals {
             loop {
                 let name = tokio::select! {
                     _ = interrupt.recv() => "Ctrl-C",
-                    _ = terminate.recv() => "SIGTERM",
+                    _ = terminate.recv() => TERMINATE,
                     () = tell.closed() => return,
                 };
                 // If the channel is full, two signals wait already; a third one would change nothing.

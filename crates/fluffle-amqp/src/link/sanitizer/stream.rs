@@ -1,9 +1,13 @@
 //! The stream that lapin reads from: the socket, TLS if the endpoint uses it, and the sanitizer above both.
 
+// What the reactor asks of a socket, which each kind of system names otherwise.
+#[cfg(unix)]
+use std::os::fd::{AsFd as AsOwned, AsRawFd as AsRaw};
+#[cfg(windows)]
+use std::os::windows::io::{AsRawSocket as AsRaw, AsSocket as AsOwned};
 use std::{
     io::{self, IoSlice, Read, Write},
     net::SocketAddr,
-    os::fd::{AsFd, AsRawFd},
     pin::Pin,
     task::{Context, Poll, ready},
     time::{Duration, Instant},
@@ -173,7 +177,7 @@ impl Reactor for SanitizingReactor {
     type TcpStream = Sanitized<AsyncTcpStream<TokioStream>>;
     type Sleep = <Tokio as Reactor>::Sleep;
 
-    fn register<H: Read + Write + AsFd + AsRawFd + Send + 'static>(
+    fn register<H: Read + Write + AsOwned + AsRaw + Send + 'static>(
         &self,
         socket: H,
     ) -> io::Result<impl AsyncRead + AsyncWrite + Send + Unpin + 'static> {

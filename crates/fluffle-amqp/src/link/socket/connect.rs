@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     fmt, io,
     net::{SocketAddr, TcpStream},
-    os::fd::AsFd,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -235,8 +234,19 @@ async fn connect_to(
 
 async fn open_tcp(address: SocketAddr, cutter: &Cutter) -> io::Result<TokioStream> {
     let stream = Tokio::current().tcp_connect_addr(address).await?;
-    cutter.arm(TcpStream::from(stream.get_ref().as_fd().try_clone_to_owned()?));
+    cutter.arm(twin(&stream)?);
     Ok(stream)
+}
+
+/// A second handle of the same socket.
+#[cfg(unix)]
+fn twin(stream: &TokioStream) -> io::Result<TcpStream> {
+    Ok(std::os::fd::AsFd::as_fd(stream.get_ref()).try_clone_to_owned()?.into())
+}
+
+#[cfg(windows)]
+fn twin(stream: &TokioStream) -> io::Result<TcpStream> {
+    Ok(std::os::windows::io::AsSocket::as_socket(stream.get_ref()).try_clone_to_owned()?.into())
 }
 
 /// Adds TLS to the stream if the endpoint uses it.
