@@ -206,6 +206,7 @@ pub mod postgres;
 mod relay;
 mod rows;
 pub mod seen;
+mod shared;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod table;

@@ -11,11 +11,7 @@ use fluffle_supervise::{ActorSpec, Backoff, ChildSpec};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::{
-    actor::{RelayActor, Shared},
-    rows::Limits,
-    table::Table,
-};
+use crate::{actor::RelayActor, rows::Limits, shared::Shared, table::Table};
 
 /// The most rows in hand: the capacity of a forwarder's mailbox.
 const MOST_IN_HAND: usize = 1024;
@@ -108,8 +104,8 @@ impl Relay {
         self
     }
 
-    /// The most rows in hand: claimed, and not yet marked; 1 to 1024. It is also the most that is published twice if the
-    /// process dies. With 1, each row is marked before the next one is claimed.
+    /// The most rows in hand: claimed, and not yet marked; 1 to 1024. It is also the most that is published twice if
+    /// the process dies. With 1, each row is marked before the next one is claimed.
     pub fn batch(mut self, rows: usize) -> Self {
         self.shared.limits.rows = rows.clamp(1, MOST_IN_HAND);
         self

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use crate::outcome::Outcome;
 
-/// How long a claimed row belongs to one relay. Longer than a publish (30 s) and the mark after it take, if the database
-/// answers within seconds.
+/// How long a claimed row belongs to one relay. Longer than a publish (30 s) and the mark after it take, if the
+/// database answers within seconds.
 pub(crate) const LEASE: Duration = Duration::from_secs(60);
 
 /// The most published rows deleted at a time, because a longer statement would hold up others.
 pub(crate) const PRUNED: i64 = 1000;
 
-/// How much a relay has in hand at most, or claims at a time. The bytes are those of the messages together; a larger one
-/// is claimed if nothing else is in hand.
+/// How much a relay has in hand at most, or claims at a time. The bytes are those of the messages together; a larger
+/// one is claimed if nothing else is in hand.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) rows: usize,
@@ -26,8 +26,8 @@ impl Limits {
     }
 }
 
-/// A claim of rows: those that are due, and those that the relay has already, except those that it is publishing. It has
-/// others if an earlier incarnation claimed them, or if the answer to a claim was lost.
+/// A claim of rows: those that are due, and those that the relay has already, except those that it is publishing. It
+/// has others if an earlier incarnation claimed them, or if the answer to a claim was lost.
 pub(crate) struct Claim<'a> {
     /// The relay that claims.
     pub(crate) relay: &'a str,

@@ -6,10 +6,10 @@ use futures_util::{FutureExt, StreamExt, future::LocalBoxFuture, pin_mut, stream
 use tokio::{sync::watch, task::unconstrained, time::sleep};
 
 use crate::{
-    actor::Shared,
     error::RelayError,
     outcome::Outcome,
     rows::{Claim, Row},
+    shared::Shared,
 };
 
 /// How long a relay that must stop waits for the confirms of what it has published.

@@ -17,6 +17,7 @@ mod course;
 mod cpu;
 mod failure;
 mod figures;
+mod grouped;
 mod latency;
 mod machine;
 mod node;

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::{
     contestant::Contestant::{self, Fluffle, FluffleAdaptive, FluffleOnIo, LapinLabelled, LapinTuned, Ruststream},
+    grouped::grouped,
     machine::Machine,
     prices,
     report::Report,
@@ -92,7 +93,7 @@ impl fmt::Display for Overview {
         let mut targets = table::align(table::table(&["target", "wanted", "measured", "met"]));
         for Row { what, wanted, measured, is_met } in &self.targets {
             let digits = |measured: f64| if measured >= 100.0 { 0 } else { 2 };
-            let measured = measured.map_or_else(String::new, |measured| table::grouped(measured, digits(measured)));
+            let measured = measured.map_or_else(String::new, |measured| grouped(measured, digits(measured)));
             let is_met = is_met.map_or("", |is_met| if is_met { "yes" } else { "no" });
             targets.add_row([(*what).to_owned(), wanted.clone(), measured, is_met.to_owned()]);
         }

@@ -5,6 +5,7 @@ use std::fmt;
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::{
+    grouped::grouped,
     report::{Median, Medians, Report},
     scenario::Scenario,
     targets::Target,
@@ -101,20 +102,6 @@ fn spread(median: &Median, digits: usize) -> String {
     format!("{} ({} – {})", of(median.median), of(median.least), of(median.most))
 }
 
-/// Groups thousands: 1,234,567.
-pub(crate) fn grouped(value: f64, digits: usize) -> String {
-    let plain = format!("{value:.digits$}");
-    let (whole, fraction) = plain.split_at(plain.find('.').unwrap_or(plain.len()));
-    let mut text = String::new();
-    for (at, digit) in whole.chars().enumerate() {
-        if at > 0 && (whole.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text + fraction
-}
-
 /// An empty table.
 pub(crate) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
@@ -128,17 +115,4 @@ pub(crate) fn align(mut table: Table) -> Table {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn thousands_are_apart() {
-        assert_eq!(grouped(1_234_567.0, 0), "1,234,567");
-        assert_eq!(grouped(999.0, 0), "999");
-        assert_eq!(grouped(43_210.26, 1), "43,210.3");
-        assert_eq!(grouped(0.0, 1), "0.0");
-    }
 }

@@ -1,6 +1,6 @@
 //! The figures that matter in each scenario, and Fluffle's targets for them.
 
-use crate::{figures::Figures, scenario::Scenario, table::grouped};
+use crate::{figures::Figures, grouped::grouped, scenario::Scenario};
 
 /// A figure by which contestants are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

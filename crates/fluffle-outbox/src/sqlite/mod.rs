@@ -55,12 +55,12 @@ pub async fn enqueue(connection: &mut SqliteConnection, message: &Prepared) -> R
     Ok(())
 }
 
-/// The most messages that one statement inserts. Each takes two parameters, and there is one statement for each power of
-/// two up to this, so that they all stay prepared.
+/// The most messages that one statement inserts. Each takes two parameters, and there is one statement for each power
+/// of two up to this, so that they all stay prepared.
 const MOST_AT_ONCE: usize = 64;
 
-/// Writes several messages as [`enqueue`] does, in this order, with a few statements: the database is not asked once for
-/// each message. Does nothing if there are none.
+/// Writes several messages as [`enqueue`] does, in this order, with a few statements: the database is not asked once
+/// for each message. Does nothing if there are none.
 ///
 /// ```no_run
 /// # async fn example(

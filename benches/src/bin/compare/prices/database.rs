@@ -75,8 +75,8 @@ impl Database {
         Ok(())
     }
 
-    /// Whether the outbox has messages that are not known to be published. Counting them took SQLite as much time as the
-    /// relay's own work.
+    /// Whether the outbox has messages that are not known to be published. Counting them took SQLite as much time as
+    /// the relay's own work.
     pub(crate) async fn is_waiting(&self) -> Result<bool, Failure> {
         let look = "select exists (select 1 from fluffle_outbox)";
         Ok(match self {

@@ -5,10 +5,11 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::{
+    grouped::grouped,
     machine::Machine,
     prices::{BYTES, PACED, Results},
     report::{Median, Medians},
-    table::{self, grouped},
+    table,
 };
 
 /// The price list, as printed by `--json`.

@@ -130,8 +130,8 @@ impl OnChannel {
 }
 
 impl OnChannel {
-    /// Waits for the next tick of `look` at which a message is on the wire, or for the first message after a rest. While
-    /// none is on the wire, no timer runs. Cancellation safe.
+    /// Waits for the next tick of `look` at which a message is on the wire, or for the first message after a rest.
+    /// While none is on the wire, no timer runs. Cancellation safe.
     pub(crate) fn next_look(&self, look: &mut Interval) -> impl Future<Output = ()> {
         poll_fn(|cx| {
             let mut current = self.send_queue.direct.current();
