@@ -31,7 +31,8 @@ const PASSWORD: &str = "hunter2";
 /// The body of each message, which must be in no line.
 const SECRET: &str = "card 4111";
 
-/// Takes 40 ms for each message, and counts it.
+/// Takes 40 ms for each message, and counts it. It takes 10 s for the first one, so that each consumer has a message in
+/// hand when the broker is killed.
 struct Counter {
     tally: Tally,
 }
@@ -45,8 +46,9 @@ impl Handler<Delivery<String>> for Counter {
 
     fn handle(&mut self, text: Delivery<String>, _: &mut Self::Context) -> Self::Result {
         let tally = self.tally.clone();
+        let takes = if text.ends_with(" 0") { Duration::from_secs(10) } else { Duration::from_millis(40) };
         Box::pin(async move {
-            tokio::time::sleep(Duration::from_millis(40)).await;
+            tokio::time::sleep(takes).await;
             tally.add(&text);
             Ok(())
         })
@@ -78,7 +80,6 @@ async fn shop() -> Result<(), fluffle::Error> {
         if receipts.len() % 8 == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        // Handlers take 40 ms, so from their first message on each of them has some in hand.
         if !flows && receipts.len() >= 500 && tallies.iter().all(|tally| tally.total() > 0) {
             flows = true;
             eprintln!("the stream flows");
