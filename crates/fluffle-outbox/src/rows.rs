@@ -20,7 +20,7 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// What is claimed at a time, so that one half is claimed while the other is published.
+    /// The limits of one claim: half, so that a relay can claim rows while it publishes others.
     pub(crate) fn half(self) -> Self {
         Self { rows: (self.rows / 2).max(1), bytes: self.bytes / 2 }
     }

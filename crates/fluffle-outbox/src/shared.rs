@@ -1,4 +1,4 @@
-//! What all incarnations of one relay share, and what they do with single rows and with the table.
+//! The settings and the state of a relay, which outlive its actor: publishing one row, marking, claiming, deleting.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},

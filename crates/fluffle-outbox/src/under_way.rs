@@ -23,11 +23,11 @@ pub(crate) struct UnderWay<'a> {
     rows: BTreeMap<i64, usize>,
     bytes: usize,
     publishing: FuturesUnordered<LocalBoxFuture<'a, (i64, Outcome)>>,
-    /// What has become of rows since others were claimed.
+    /// About the outcomes that have come since rows were last claimed.
     told: Told,
 }
 
-/// What the outcomes of some rows say about the broker.
+/// Whether outcomes have come, and whether one of them is that the broker accepted a message.
 #[derive(Clone, Copy, Default)]
 struct Told {
     any: bool,

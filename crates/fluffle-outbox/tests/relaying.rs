@@ -134,7 +134,7 @@ async fn while_a_confirm_is_awaited_others_are_claimed_and_published(database: D
     until("the others", async || database.rows().await == 1).await;
     assert_eq!((texts(&broker, "q").len(), late.fired()), (6, 1));
     assert_eq!(database.text("select cast(id as text) from fluffle_outbox").await, "2");
-    // It is not known whether the broker has the second one, so it is not marked.
+    // The relay does not know whether the broker has the second message, so it does not mark its row.
     broker.kill().unwrap();
     service.shutdown().await.unwrap();
 }

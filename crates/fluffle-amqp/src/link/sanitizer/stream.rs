@@ -1,6 +1,6 @@
 //! The stream that lapin reads from: the socket, TLS if the endpoint uses it, and the sanitizer above both.
 
-// What the reactor asks of a socket, which each kind of system names otherwise.
+// The reactor requires these traits of a socket. Unix and Windows have different ones.
 #[cfg(unix)]
 use std::os::fd::{AsFd as AsOwned, AsRawFd as AsRaw};
 #[cfg(windows)]

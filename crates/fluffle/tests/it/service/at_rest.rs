@@ -1,4 +1,4 @@
-//! What consumers cost that have nothing to do.
+//! Consumers that have nothing to do: they wake no thread, and may share one.
 
 use std::{fs, thread::ThreadId, time::Duration};
 
